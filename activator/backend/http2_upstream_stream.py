@@ -4,7 +4,7 @@ from typing import Protocol
 
 from activator.interfaces import ProxiedRequest
 from activator.wire.http1_parser import MAX_CACHED_HEAD, ResponseHead, split_fields
-from activator.wire.http2_codec import ANSWERED, MAX_HEADER_LIST, Codec, RequestNotSent
+from activator.wire.http2_codec import ANSWERED, MAX_HEADER_LIST, UNREADABLE_HEAD, WRONG_LENGTH, Codec, RequestNotSent
 from activator.wire.http2_errors import ErrorCode
 from activator.wire.http2_fields import NOT_IN_HTTP2, Fields, HeaderList, response_head
 from activator.wire.http2_flow import Outbox
@@ -123,7 +123,7 @@ class UpstreamStream:
             head = headers.parsed = response_head(headers.fields) if size <= MAX_HEADER_LIST else None
         if head is None:
             long = f"its response headers are longer than {MAX_HEADER_LIST} bytes"
-            self._fail(long if size > MAX_HEADER_LIST else "its response headers cannot be parsed")
+            self._fail(long if size > MAX_HEADER_LIST else UNREADABLE_HEAD)
             return
         if head.status < 200:
             if head.status == 101:
@@ -140,7 +140,7 @@ class UpstreamStream:
             self._remaining = head.length
         if done:
             if self._remaining > 0:
-                self._fail("its response does not have the declared length")
+                self._fail(WRONG_LENGTH)
                 return
             self._end()
         exchange.response_head(head, b"", done)
@@ -156,7 +156,7 @@ class UpstreamStream:
         if self._remaining >= 0:
             self._remaining -= len(data)
             if self._remaining < 0 or (done and self._remaining):
-                self._fail("its response does not have the declared length")
+                self._fail(WRONG_LENGTH)
                 return
         if done:
             self._end()
@@ -170,7 +170,7 @@ class UpstreamStream:
         if exchange is None:
             return
         if self._remaining > 0:
-            self._fail("its response does not have the declared length")
+            self._fail(WRONG_LENGTH)
             return
         self._end()
         exchange.response_body(b"", True, lines)

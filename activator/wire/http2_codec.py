@@ -19,6 +19,10 @@ MAX_DECODED_HEADER_LIST = 2 * MAX_HEADER_LIST
 DATA_SENT, ANSWERED = 2, 2
 """Charges earned by a sent DATA frame, and by a response of an instance."""
 
+UNREADABLE_HEAD = "its response headers cannot be parsed"
+WRONG_LENGTH = "its response does not have the declared length"
+"""Why a response of an instance is not passed on."""
+
 
 class RequestNotSent(Exception):  # noqa: N818 - not a fault of the connection
     """A request cannot be sent on this connection."""

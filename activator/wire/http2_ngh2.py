@@ -14,7 +14,14 @@ from ngh2 import events
 
 from activator.wire import http2_frames
 from activator.wire.http2_base import MAX_INT31, CodecBase
-from activator.wire.http2_codec import MAX_DECODED_HEADER_LIST, CodecOptions, FrameHandler, RequestNotSent
+from activator.wire.http2_codec import (
+    MAX_DECODED_HEADER_LIST,
+    UNREADABLE_HEAD,
+    WRONG_LENGTH,
+    CodecOptions,
+    FrameHandler,
+    RequestNotSent,
+)
 from activator.wire.http2_errors import ErrorCode, HTTP2ConnectionError, HTTP2StreamError, Setting
 from activator.wire.http2_fields import Fields
 from activator.wire.http2_frames import PREFACE, Frame
@@ -53,6 +60,8 @@ class Ngh2Codec(CodecBase):
         self._out = b""
         self._goaway_fetched = False
         """GOAWAY of the library is in the output."""
+        self._last_kind = http2_frames.SETTINGS
+        """Kind of the last frame that the library got."""
         self._broken = ""
         """Why the library cannot be used any more."""
         self._highest = 0
@@ -180,6 +189,7 @@ class Ngh2Codec(CodecBase):
 
     def _receive(self, frame: Frame) -> None:
         self.frames += 1
+        self._last_kind = frame.kind
         connection = self._connection
         try:
             connection.receive_data(frame.wire())
@@ -236,17 +246,29 @@ class Ngh2Codec(CodecBase):
             self._handler.stream_reset(event.stream_id, event.error_code, "")
         elif isinstance(event, events.ConnectionClosed):
             self._goaway_fetched = True
-            raise HTTP2ConnectionError(event.error_code, event.debug_data.decode("latin-1"))
+            code, text = event.error_code, event.debug_data.decode("latin-1")
+            name = ErrorCode(code).name if code in list(ErrorCode) else "error"
+            raise HTTP2ConnectionError(code, text or f"{name} {code:#x}")
 
     def _stream_closed(self, event: events.StreamClosed) -> None:
         """The library has reset a stream on its own."""
         stream = event.stream_id
         if event.error_code and stream not in self._resets:
-            self._stream = stream
+            self._stream, fault = stream, self._fault(stream)
             self._forget(stream)
             self._remember_reset(stream)
-            self._handler.stream_reset(stream, event.error_code, "it violated HTTP/2")
+            self._handler.stream_reset(stream, event.error_code, fault)
             self.budget.spend(1)
+
+    def _fault(self, stream: int) -> str:
+        """Return why the library has reset a stream: its events do not say, but they follow the frame at once."""
+        if self._last_kind == http2_frames.DATA:
+            return WRONG_LENGTH if self._client else "the body does not have the declared length"
+        if self._last_kind != http2_frames.HEADERS:
+            return "it violated HTTP/2"
+        if stream in self._unfinished:
+            return "malformed trailers"
+        return UNREADABLE_HEAD if self._client else "the header list is malformed"
 
     def _idle(self, stream: int) -> bool:
         return stream > self._highest or stream % 2 == 0

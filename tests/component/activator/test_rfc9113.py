@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import pytest
+from structlog.testing import capture_logs
 
 from activator.frontend.http2_server import MAX_STREAMS
 from activator.wire.http2_codec import MAX_HEADER_LIST
@@ -252,6 +253,12 @@ IDS = [f"{case.section}: {case.name}" for case in CASES]
 
 @pytest.mark.parametrize("case", CASES, ids=IDS)
 async def test_a_frame_is_taken_or_refused_as_its_section_says(stage: Stage, case: Case) -> None:
+    with capture_logs() as events:
+        await _check(stage, case)
+    assert not [event for event in events if event["log_level"] == "error"]
+
+
+async def _check(stage: Stage, case: Case) -> None:
     app = await stage.serving(test_rfc9113_sent.answer)
     wire = Wire(await stage.connect())
     wire.decoder.max_allowed_table_size = 2**32 - 1  # of 6.5.2's case
