@@ -59,7 +59,7 @@ class Namespaces:
         listing = await self._store.list(NAMESPACE.id)
         for body in listing.items:
             await self._look(body)
-        events = cast("AsyncGenerator[WatchEvent, None]", self._store.watch(listing.version, NAMESPACE.id))
+        events = cast("AsyncGenerator[WatchEvent, None]", self._store.watch(listing.version, {NAMESPACE.id}))
         async with aclosing(events):
             async for event in events:
                 if event.type != "DELETED":

@@ -184,7 +184,7 @@ class Watch:
         try:
             await self._begin()
             kind = self._view.target.place.kind.id
-            events = cast("AsyncGenerator[WatchEvent, None]", self._watches.store.watch(self._version, kind))
+            events = cast("AsyncGenerator[WatchEvent, None]", self._watches.store.watch(self._version, {kind}))
             async with aclosing(events):
                 async for event in events:
                     line = self._line(event)

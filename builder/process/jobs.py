@@ -167,7 +167,7 @@ async def _deleted(store: Store, since: int, uid: str) -> None:
     """Wait until the Build is deleted."""
     while True:
         try:
-            async for event in store.watch(since, kinds.BUILD_KIND.id):
+            async for event in store.watch(since, {kinds.BUILD_KIND.id}):
                 since = event.version
                 leaving = event.type == "DELETED" or "deletionTimestamp" in event.body["metadata"]
                 if leaving and event.body["metadata"]["uid"] == uid:

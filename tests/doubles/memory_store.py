@@ -1,7 +1,7 @@
 """The store in memory, for tests of what stands on a store. Passes the same suite as the one on Redis."""
 
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence, Set
 from datetime import UTC, datetime
 
 from knoll.store import rules
@@ -75,7 +75,7 @@ class MemoryStore:
             owned.append((resource, namespace, name))
         return owned
 
-    async def watch(self, since: int, resource: str | None = None) -> AsyncIterator[WatchEvent]:
+    async def watch(self, since: int, resources: Set[str] | None = None) -> AsyncIterator[WatchEvent]:
         """See `Store.watch`. Events are shared by all watchers: they are to be read, not changed."""
         buffer, position = self._buffer, since
         if since > buffer.tip:
@@ -88,7 +88,7 @@ class MemoryStore:
                 await buffer.wait_for_change()
             for record in records:
                 position = record.version
-                if resource is None or record.resource == resource:
+                if resources is None or record.resource in resources:
                     yield record.event()
 
     def _stored(self, resource: str, key: str) -> tuple[int, bytes]:

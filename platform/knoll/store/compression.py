@@ -5,6 +5,7 @@ dictionary of the others. Only the process that compressed an object can decompr
 """
 
 import zlib
+from functools import lru_cache
 
 MAX_DICTIONARY_BYTES = 4096
 """Maximum size of a dictionary, which is processed at each use."""
@@ -13,8 +14,12 @@ _RAW = -zlib.MAX_WBITS
 _FIRST: dict[str, bytes] = {}
 
 
+@lru_cache(maxsize=64)
 def compress(kind: str, data: bytes) -> bytes:
-    """Compress JSON. Args: kind: selects the dictionary. data: at least one byte."""
+    """Compress JSON. Args: kind: selects the dictionary. data: at least one byte.
+
+    The process that writes an object compresses it once more when its event arrives: both get the same bytes.
+    """
     packer = zlib.compressobj(1, zlib.DEFLATED, _RAW, zdict=_FIRST.setdefault(kind, data[:MAX_DICTIONARY_BYTES]))
     return packer.compress(data) + packer.flush()
 

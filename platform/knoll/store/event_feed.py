@@ -5,7 +5,7 @@ stream in Redis, and ExpiredError (410 Gone) if neither reaches back to it.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Set
 
 import structlog
 
@@ -15,8 +15,8 @@ from knoll.redis.client import RedisClient
 from knoll.redis.encryption import SEALED_KINDS, Keyring, SealedError, event_subject, is_sealed
 from knoll.redis.streams import StreamEntry, entry_of, version_of
 from knoll.store.event_buffer import EventBuffer
-from knoll.store.protocol import WatchEvent
-from knoll.store.rules import EventType, Record
+from knoll.store.protocol import EventType, WatchEvent
+from knoll.store.rules import Record
 from knoll.values.errors import ExpiredError, StoreUnavailableError
 
 log = structlog.get_logger()
@@ -41,7 +41,7 @@ class EventFeed:
             await asyncio.gather(self._reader, return_exceptions=True)
             self._reader = None
 
-    async def watch(self, since: int, resource: str | None) -> AsyncIterator[WatchEvent]:
+    async def watch(self, since: int, resources: Set[str] | None) -> AsyncIterator[WatchEvent]:
         ring, position, losses = self._ring, since, self._ring.losses
         self._watches += 1
         try:
@@ -60,7 +60,7 @@ class EventFeed:
                     await ring.wait_for_change()
                 for record in records:
                     position = record.version
-                    if resource is None or record.resource == resource:
+                    if resources is None or record.resource in resources:
                         try:
                             event = record.event()
                         except SealedError as error:

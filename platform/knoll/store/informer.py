@@ -258,8 +258,5 @@ class Informers:
         return min(versions)
 
     async def _follow(self, since: int) -> None:
-        only = next(iter(self._informers)) if len(self._informers) == 1 else None
-        async for event in self._store.watch(since, only):
-            informer = self._informers.get(event.resource)
-            if informer is not None:
-                informer.apply(event)
+        async for event in self._store.watch(since, self._informers.keys()):
+            self._informers[event.resource].apply(event)

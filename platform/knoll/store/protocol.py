@@ -4,11 +4,13 @@ A small etcd on Redis. Bodies are JSON objects as clients see them; the store co
 and the time of removal.
 """
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence, Set
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from knoll.values.json import Json
+
+EventType = Literal["ADDED", "MODIFIED", "DELETED"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,22 +42,48 @@ class PackedListing:
     version: int
 
 
-@dataclass(frozen=True, slots=True)
 class WatchEvent:
-    """One write. `body` is the object after it; for DELETED its last state with the resource version of the deletion.
+    """One write. All watchers of a process share the same event: its bodies must not be mutated."""
 
-    All watchers of a process share the same event: its bodies must not be mutated.
-    """
+    __slots__ = ("_before", "_data", "_read_before", "_read_data", "body", "resource", "type", "version")
 
-    type: Literal["ADDED", "MODIFIED", "DELETED"]
-    resource: str
-    """Resource id, see `kinds`."""
-    version: int
-    body: Json
-    before: Json | None = None
-    """The object before the write; None for ADDED. Watches with a selector detect with it what left the selection."""
-    data: bytes = b""
-    """`body` in compressed form (see `compression`), shared by all readers that keep it."""
+    def __init__(
+        self,
+        type_: EventType,
+        resource: str,
+        version: int,
+        body: Json,
+        *,
+        before: Callable[[], Json] | None = None,
+        data: Callable[[], bytes] = bytes,
+    ) -> None:
+        """Args: before, data: return the attributes of these names, which few watchers need."""
+        self.type: EventType = type_
+        self.resource = resource
+        """Resource id, see `kinds`."""
+        self.version = version
+        self.body = body
+        """The object after the write; for DELETED its last state with the resource version of the deletion."""
+        self._read_before, self._read_data = before, data
+        self._before: Json | None = None
+        self._data: bytes | None = None
+
+    @property
+    def before(self) -> Json | None:
+        """The object before the write; None for ADDED. Watches with a selector detect with it what left the selection.
+
+        It is decoded when it is first read.
+        """
+        if self._before is None and self._read_before is not None:
+            self._before = self._read_before()
+        return self._before
+
+    @property
+    def data(self) -> bytes:
+        """`body` in compressed form (see `compression`), shared by all readers that keep it."""
+        if self._data is None:
+            self._data = self._read_data()
+        return self._data
 
 
 class Source(Protocol):
@@ -65,8 +93,8 @@ class Source(Protocol):
         """All objects of a kind in encoded form, with the version at which they were read."""
         ...
 
-    def watch(self, since: int, resource: str | None = None) -> AsyncIterator[WatchEvent]:
-        """Every event after version `since`, of one kind or (None) of all, in order, without end.
+    def watch(self, since: int, resources: Set[str] | None = None) -> AsyncIterator[WatchEvent]:
+        """Every event after version `since`, of some kinds or (None) of all, in order, without end.
 
         `since` is the version of a list or an event; 0 is not a version. Waits while the store is unavailable.
 

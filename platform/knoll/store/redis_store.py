@@ -10,7 +10,7 @@ writes cannot overtake). Watches then end with ExpiredError, as after the histor
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence, Set
 from datetime import UTC, datetime
 
 import structlog
@@ -197,9 +197,9 @@ class RedisStore:
             owned.append((resource, namespace, name))
         return owned
 
-    def watch(self, since: int, resource: str | None = None) -> AsyncIterator[WatchEvent]:
+    def watch(self, since: int, resources: Set[str] | None = None) -> AsyncIterator[WatchEvent]:
         """See `Store.watch`. Events are shared by all watchers and must not be mutated."""
-        return self._feed.watch(since, resource)
+        return self._feed.watch(since, resources)
 
     async def _settle(self, resource: str, key: str, plan: Callable[[int, bytes], Write | None]) -> Json:
         while True:

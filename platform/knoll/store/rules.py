@@ -9,17 +9,18 @@ import zlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal
+from functools import partial
 
 import orjson
 
 from knoll.store.compression import compress
-from knoll.store.protocol import WatchEvent
+from knoll.store.protocol import EventType, WatchEvent
 from knoll.values.errors import BadRequestError, ConflictError
 from knoll.values.json import Json
 from knoll.values.timestamps import timestamp
 
-EventType = Literal["ADDED", "MODIFIED", "DELETED"]
+RECENT_WRITES = 64
+"""Writes of this process whose content is kept until their events have come back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,10 +175,15 @@ class Record:
         """The same object for every watcher, which must not be mutated. Raises: what `opens` raises."""
         if self._event is None:
             packed = self.packed if self._opens is None else self._opens(self.packed)
-            at, before, data = zlib.decompress(packed).split(b"\n")
-            old = decode(before, int(at)) if before else None
-            body, kept = decode(data, self.version), compress(self.resource, data)
-            self._event = WatchEvent(self.type, self.resource, self.version, body, old, kept)
+            at, before, data = _RECENT.pop(packed, None) or zlib.decompress(packed).split(b"\n")
+            self._event = WatchEvent(
+                self.type,
+                self.resource,
+                self.version,
+                decode(data, self.version),
+                before=partial(decode, before, int(at)) if before else None,
+                data=partial(compress, self.resource, data),
+            )
         return self._event
 
     def forget(self) -> None:
@@ -187,4 +193,13 @@ class Record:
 
 def pack(write: Write) -> bytes:
     """The object before and after a write, packed together: compressed, the second takes almost no space."""
-    return zlib.compress(b"%d\n%b\n%b" % (write.at or 0, write.before, write.data), 1)
+    content = (b"%d" % (write.at or 0), write.before, write.data)
+    packed = zlib.compress(b"\n".join(content), 1)
+    if len(_RECENT) >= RECENT_WRITES:
+        del _RECENT[next(iter(_RECENT))]
+    _RECENT[packed] = content
+    return packed
+
+
+_RECENT: dict[bytes, tuple[bytes, bytes, bytes]] = {}
+"""By packed form: version, object before and after. The process that wrote an event need not unpack it."""

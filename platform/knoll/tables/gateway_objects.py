@@ -6,7 +6,8 @@ source of informers that read the table.
 """
 
 import base64
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping, Set
+from functools import partial
 
 import orjson
 
@@ -119,7 +120,7 @@ class GatewaySource:
                 items.append(PackedObject(key, at, unpack(kind, key, entry, self._keyring)))
         return PackedListing(items, version)
 
-    async def watch(self, since: int, resource: str | None = None) -> AsyncIterator[WatchEvent]:
+    async def watch(self, since: int, resources: Set[str] | None = None) -> AsyncIterator[WatchEvent]:
         async for change in self._table.follow():
             if isinstance(change, Reset):
                 if change.version != since:
@@ -127,14 +128,14 @@ class GatewaySource:
                 continue
             since = change.version
             kind, key = parse_field(change.field)
-            if resource not in (None, kind):
+            if resources is not None and kind not in resources:
                 continue
             if change.value is None:
                 namespace, name = sort_key(key)
                 yield WatchEvent("DELETED", kind, since, {"metadata": {"namespace": namespace, "name": name}})
             else:
                 data = unpack(kind, key, change.value, self._keyring)
-                yield WatchEvent("MODIFIED", kind, since, decode(data, since), None, compress(kind, data))
+                yield WatchEvent("MODIFIED", kind, since, decode(data, since), data=partial(compress, kind, data))
 
 
 def _part(body: Json, *fields: str) -> Json:

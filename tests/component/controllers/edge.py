@@ -124,7 +124,7 @@ class Edge:
         listing = await answered(lambda: self._store.list(kinds.REVISION.id))
         for revision in listing.items:
             await answered(partial(self._start, revision))
-        async for event in self._store.watch(listing.version, kinds.REVISION.id):
+        async for event in self._store.watch(listing.version, {kinds.REVISION.id}):
             if event.type != "DELETED":
                 await answered(partial(self._start, event.body))
 

@@ -197,7 +197,7 @@ async def test_a_service_that_is_recreated_immediately_never_fails(platform: Pla
     await platform.store.delete(SERVICE.id, "default", "hello")
     uid = (await platform.apply())["metadata"]["uid"]
     states = []
-    async for event in platform.store.watch(since, SERVICE.id):
+    async for event in platform.store.watch(since, {SERVICE.id}):
         ready = objects.condition(event.body)
         if event.body["metadata"]["uid"] == uid and ready:
             states.append(ready["status"])
@@ -329,7 +329,7 @@ async def test_a_rollout_takes_its_time_and_ends(platform: Platform) -> None:
     seen: list[int] = []
     since = await platform.store.version()
     await platform.apply(image="img:v2")
-    async for event in platform.store.watch(since, ROUTE.id):
+    async for event in platform.store.watch(since, {ROUTE.id}):
         status = objects.status(event.body)
         shares = {target["revisionName"]: target["percent"] for target in status.get("traffic", [])}
         assert sum(shares.values()) == 100

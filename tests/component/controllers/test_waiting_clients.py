@@ -24,7 +24,7 @@ async def waited(store: RedisStore, name: str) -> tuple[str, str]:
     body = await store.get(kinds.SERVICE.id, "default", name)
     if objects.is_ready(body):
         return "True", ""
-    async for event in store.watch(int(body["metadata"]["resourceVersion"]), kinds.SERVICE.id):
+    async for event in store.watch(int(body["metadata"]["resourceVersion"]), {kinds.SERVICE.id}):
         if event.type != "MODIFIED" or event.body["metadata"]["name"] != name or not objects.observed(event.body):
             continue
         condition = objects.condition(event.body) or {}

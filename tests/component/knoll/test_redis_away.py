@@ -1,6 +1,7 @@
 """Nothing acknowledged is lost, and everybody goes on, when Redis dies, stands still or comes back empty."""
 
 import asyncio
+import re
 import signal
 from collections.abc import AsyncIterator
 from contextlib import aclosing
@@ -295,6 +296,24 @@ async def test_followers_of_a_redis_that_has_just_started_are_waited_for(
     assert await eventually(table.followers) == {"me": 1, "quiet": 3}, "until they have said more, or time is up"
     await table.acknowledge("me", 2)
     assert (await table.followers())["me"] == 2
+
+
+async def test_only_that_a_follower_exists_is_written_to_the_file_of_redis(client: RedisClient) -> None:
+    async def size() -> int:
+        listed = (await client.execute("INFO", "persistence")).decode()
+        return int(re.findall(r"aof_current_size:(\d+)", listed)[0])
+
+    table = RedisTable(client, "t", Entry)
+    before = await size()
+    await table.acknowledge("me", 1)
+    joined = await size()
+    assert joined > before
+    for version in (1, 2, 3, 3):
+        await table.acknowledge("me", version)
+    assert await size() == joined
+    assert await table.followers() == {"me": 3}
+    await table.leave("me")
+    assert await size() > joined
 
 
 async def test_settings_that_lose_objects_are_named(client: RedisClient) -> None:

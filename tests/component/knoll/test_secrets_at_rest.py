@@ -103,7 +103,7 @@ async def test_without_the_key_an_object_is_an_error_and_a_watch_starts_again(cl
     with pytest.raises(SealedError, match="KNOLL_KEYS_DIR"):
         await blind.get(SECRETS, "bank", "crown")
     with pytest.raises(ExpiredError):
-        await take(blind.watch(since, SECRETS), 1)
+        await take(blind.watch(since, {SECRETS}), 1)
     informer = Informer(blind, SECRETS)
     running = asyncio.create_task(informer.run())
     async with asyncio.timeout(30):
@@ -111,7 +111,7 @@ async def test_without_the_key_an_object_is_an_error_and_a_watch_starts_again(cl
     assert informer.get("bank", "crown") is None
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
-    assert (await take(store.watch(since, SECRETS), 1))[0].body == made
+    assert (await take(store.watch(since, {SECRETS}), 1))[0].body == made
     await blind.close()
     await store.close()
 

@@ -8,11 +8,14 @@ from typing import Any
 
 import pytest
 
-from knoll.redis.client import connect
+from knoll.redis.client import RedisClient, connect
 from knoll.redis.encryption import PLAIN, EncryptionKey, Keyring, dump
 from knoll.store import event_feed, redis_store
+from knoll.store.compression import decompress
+from knoll.store.protocol import WatchEvent
 from knoll.store.redis_store import RedisStore
-from knoll.store.rules import decode
+from knoll.store.rules import Record, decode
+from knoll.values import kinds
 from knoll.values.errors import AlreadyExistsError, BadRequestError, ConflictError, ExpiredError, NotFoundError
 from tests.component.knoll.conftest import take
 from tests.doubles.memory_store import MemoryStore
@@ -249,7 +252,7 @@ async def test_a_watch_has_the_old_and_the_new_object(store: AnyStore) -> None:
     added = await store.create(CM, body())
     modified = await store.update(CM, {**body(), "data": {}})
     deleted = await store.delete(CM, "a", "x")
-    events = await take(store.watch(since, CM), 3)
+    events = await take(store.watch(since, {CM}), 3)
     assert [(event.type, event.body, event.before) for event in events] == [
         ("ADDED", added, None),
         ("MODIFIED", modified, added),
@@ -263,7 +266,7 @@ async def test_a_watch_of_one_kind_has_events_of_that_kind_only(store: AnyStore)
     await store.create(CM, body())
     await store.create(SECRETS, body())
     await store.create(CM, body("y"))
-    assert [event.body["metadata"]["name"] for event in await take(store.watch(since, CM), 2)] == ["x", "y"]
+    assert [event.body["metadata"]["name"] for event in await take(store.watch(since, {CM}), 2)] == ["x", "y"]
     assert [event.resource for event in await take(store.watch(since), 3)] == [CM, SECRETS, CM]
 
 
@@ -357,3 +360,43 @@ async def test_a_list_and_a_watch_from_it_give_the_whole_truth(store: AnyStore) 
     for event in await take(store.watch(listing.version), await store.version() - listing.version):
         (names_listed.discard if event.type == "DELETED" else names_listed.add)(event.body["metadata"]["name"])
     assert names_listed == {item["metadata"]["name"] for item in (await store.list(CM)).items}
+
+
+async def test_a_watch_of_some_kinds_unpacks_no_others(redis: RedisClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    store, unpacked = RedisStore(redis), list[str]()
+    event = Record.event
+
+    def counted(record: Record) -> WatchEvent:
+        unpacked.append(record.resource)
+        return event(record)
+
+    monkeypatch.setattr(Record, "event", counted)
+    since = await store.version()
+    for number in range(5):
+        await store.create(CM, body(f"x{number}"))
+        await store.create(SECRETS, body(f"x{number}"))
+    await store.create(kinds.ROUTE.id, body("last"))
+    events = await take(store.watch(since, {SECRETS, kinds.ROUTE.id}), 6)
+    assert [seen.resource for seen in events] == unpacked == [SECRETS] * 5 + [kinds.ROUTE.id]
+    await store.close()
+
+
+async def test_the_writer_of_an_event_need_not_unpack_it_and_others_get_the_same(
+    redis: RedisClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = RedisStore(redis)
+    since = await store.version()
+    made = await store.create(CM, body("x"))
+    changed = await store.update(CM, {**made, "data": {"k": "2"}})
+    with monkeypatch.context() as patched:
+        patched.setattr("knoll.store.rules.zlib.decompress", None)
+        own = await take(store.watch(since), 2)
+    others = RedisStore(redis)
+    for events in (own, await take(others.watch(since), 2)):
+        assert [(event.type, event.body, event.before) for event in events] == [
+            ("ADDED", made, None),
+            ("MODIFIED", changed, made),
+        ]
+        assert [decode(decompress(CM, event.data), event.version) for event in events] == [made, changed]
+    await store.close()
+    await others.close()

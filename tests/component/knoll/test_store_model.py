@@ -114,7 +114,7 @@ class StoreMachine(RuleBasedStateMachine):
     @rule(back=st.integers(1, HISTORY))
     def watch_from(self, back: int) -> None:
         back = min(back, len(self.events))
-        events = self.run(take(self.store.watch(self.version - back, KIND), back))
+        events = self.run(take(self.store.watch(self.version - back, {KIND}), back))
         assert [(event.type, event.body["metadata"]["name"]) for event in events] == self.events[-back:]
         assert [event.version for event in events] == list(range(self.version - back + 1, self.version + 1))
         assert all((event.before is None) == (event.type == "ADDED") for event in events)

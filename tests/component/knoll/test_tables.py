@@ -1,7 +1,6 @@
 """What a table promises, asked of both."""
 
 import asyncio
-import re
 from collections.abc import AsyncIterator, Callable
 
 import msgspec
@@ -149,24 +148,6 @@ async def test_a_silent_follower_is_not_waited_for_on_redis(redis: RedisClient) 
     await redis.execute("HSET", "knoll:table:t:followers", "silent", silent, "gone", gone)
     assert await table.followers() == {"alive": 1}
     assert await redis.execute("HKEYS", "knoll:table:t:followers") == [b"alive", b"silent"]
-
-
-async def test_only_that_a_follower_exists_is_written_to_the_file_of_redis(redis: RedisClient) -> None:
-    async def size() -> int:
-        listed = (await redis.execute("INFO", "persistence")).decode()
-        return int(re.findall(r"aof_current_size:(\d+)", listed)[0])
-
-    table = RedisTable(redis, "t", Entry)
-    before = await size()
-    await table.acknowledge("me", 1)
-    joined = await size()
-    assert joined > before
-    for version in (1, 2, 3, 3):
-        await table.acknowledge("me", version)
-    assert await size() == joined
-    assert await table.followers() == {"me": 3}
-    await table.leave("me")
-    assert await size() > joined
 
 
 async def test_the_version_of_a_table_is_that_of_its_last_change(table: AnyTable) -> None:
