@@ -44,6 +44,7 @@ def main() -> None:
         measure(results, "bench.build", "--rounds", rounds)
         measure(results, "bench.scale")
         measure(results, "bench.scale_cost")
+        measure(results, "bench.scale_rate")
     print("".join(results), end="")
 
 

@@ -47,3 +47,29 @@ class FairUse:
             self._open[key] -= 1
             if not self._open[key]:
                 del self._open[key]
+
+
+MAX_READING, MAX_WRITING = 200, 100
+"""Requests that are served concurrently, without streams: about a second of work. kube-apiserver has 400 and 200."""
+
+
+class InFlight:
+    """Limits the concurrent requests of all users, so that those that are accepted are answered in time.
+
+    Clients obey `Retry-After`. Source: kube-apiserver, `--max-requests-inflight`, `--max-mutating-requests-inflight`.
+    """
+
+    def __init__(self, reading: int = MAX_READING, writing: int = MAX_WRITING) -> None:
+        self._limits = {False: reading, True: writing}
+        self._open = {False: 0, True: 0}
+
+    @contextmanager
+    def admit(self, *, writing: bool) -> Iterator[None]:
+        """Count a request that is no stream while it is served. Raises: TooManyRequestsError."""
+        if self._open[writing] >= self._limits[writing]:
+            raise TooManyRequestsError("Too many requests, please try again later.")
+        self._open[writing] += 1
+        try:
+            yield
+        finally:
+            self._open[writing] -= 1

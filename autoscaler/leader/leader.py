@@ -51,6 +51,9 @@ from knoll.values.errors import StoreUnavailableError
 
 log = structlog.get_logger()
 
+PUBLISHED_TOGETHER = 32
+"""Revisions whose scale is published concurrently."""
+
 SKEW_SECONDS = 2.0
 """Largest difference between an activator's timestamp and the arrival of its report that is accepted."""
 REPUBLISH_SECONDS = 30.0
@@ -281,7 +284,10 @@ class Leader:
                     except Exception:
                         # A bug that one Revision triggers must not stop the others.
                         log.exception("revision not scaled", revision=key)
-            await asyncio.gather(*(self._publish(key) for key in due))
+            keys = list(due)
+            for start in range(0, len(keys), PUBLISHED_TOGETHER):
+                # After a start all Revisions are due: one connection for each of them would be too many.
+                await asyncio.gather(*(self._publish(key) for key in keys[start : start + PUBLISHED_TOGETHER]))
 
     async def _tick(self) -> None:
         while True:

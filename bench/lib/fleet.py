@@ -224,12 +224,12 @@ def manifest(name: str) -> dict[str, object]:
 async def apply(client: httpx.AsyncClient, name: str, retry: bool = False) -> float:
     """Create a Service; returns when the first request began.
 
-    Args: retry: obey 429 with Retry-After as client-go does, instead of failing.
+    Args: retry: obey 429 and 503 with Retry-After as client-go does, instead of failing.
     """
     begun = time.monotonic()
     while True:
         answer = await client.post(SERVICES, json=manifest(name))
-        if not retry or answer.status_code != 429:
+        if not retry or answer.status_code not in (429, 503):
             answer.raise_for_status()
             return begun
         await asyncio.sleep(float(answer.headers["Retry-After"]))

@@ -15,6 +15,7 @@ import structlog
 
 from api.controllers.engine import dispatch, status_writes, watch_mappings
 from api.controllers.engine.acknowledgements import Acknowledgements
+from api.controllers.engine.arrival_order import ArrivalOrder, Rank, root_of
 from api.controllers.engine.cache import CacheChange
 from api.controllers.engine.cluster_state import ClusterState
 from api.controllers.engine.executor import Executor
@@ -34,6 +35,7 @@ from api.controllers.reconciler.actions import (
     Update,
     UpdateStatus,
 )
+from api.controllers.reconciler.conditions import UNKNOWN
 from api.controllers.route import hosts
 from knoll.builds.queue import JobQueue
 from knoll.concurrency.backoff import Backoff, until_available
@@ -51,7 +53,7 @@ from knoll.values.errors import (
     NotFoundError,
     StoreUnavailableError,
 )
-from knoll.values.labels import SYSTEM_NAMESPACE
+from knoll.values.labels import SERVICE, SYSTEM_NAMESPACE
 
 log = structlog.get_logger()
 
@@ -100,7 +102,9 @@ class Controllers:
         self._clock = clock
         self._workers = workers
         self.state = ClusterState(naming=naming)
-        self.queue = WorkQueue()
+        self._order = ArrivalOrder()
+        self.queue = WorkQueue(rank=self._rank)
+        self._turn = asyncio.Lock()
         self._floors: dict[str, int] = {}
         self._conflicted: set[ObjectKey] = set()
         self._late: dict[ObjectKey, float] = {}
@@ -239,9 +243,27 @@ class Controllers:
 
     def _add_all(self) -> None:
         for resource in watch_mappings.RECONCILED:
-            self._add_all_of(resource)
+            for namespace, name in self.state.cache.names(resource):
+                self.queue.add((resource, namespace, name), in_background=True)
         for path in self.state.routing:
-            self.queue.add(dispatch.routing_key(path))
+            self.queue.add(dispatch.routing_key(path), in_background=True)
+
+    # Order
+
+    def _rank(self, key: ObjectKey, in_background: bool) -> Rank:
+        return self._order.rank(root_of(key, self._service_of(key)), in_background=in_background)
+
+    def _service_of(self, key: ObjectKey) -> str:
+        if key[0] == kinds.REVISION.id:
+            return objects.labels(self.state.cache.get(*key) or {"metadata": {}}).get(SERVICE, "")
+        return key[2] if key[0] in (kinds.SERVICE.id, kinds.CONFIGURATION.id, kinds.ROUTE.id) else ""
+
+    def _settle(self, key: ObjectKey) -> None:
+        """Let the next change of a Service arrive anew if it is ready, has failed, or is gone."""
+        name = self._service_of(key)
+        service = self.state.cache.get(kinds.SERVICE.id, key[1], name) if name else None
+        if service is None or (objects.observed(service) and objects.condition_status(service) != UNKNOWN):
+            self._order.settled(root_of(key, name))
 
     # Workers
 
@@ -249,6 +271,10 @@ class Controllers:
         while True:
             key = await self.queue.get()
             try:
+                async with self._turn:
+                    # One reconciliation in each iteration of the event loop: requests, watches and the lease's renewal
+                    # come between two of them, however many are due.
+                    await asyncio.sleep(0)
                 await self._reconcile(key)
             finally:
                 self.queue.done(key)
@@ -301,6 +327,7 @@ class Controllers:
                 return False
         self._conflicted.discard(key)
         self.queue.succeeded(key)
+        self._settle(key)
         if outcome.again:
             self.queue.add(key)
         if outcome.requeue_after is not None:

@@ -1,10 +1,13 @@
 """The queue of keys to reconcile: each key once, one worker per key, retries with back-off. No I/O, no decisions."""
 
 import asyncio
+import heapq
+import itertools
 import random
 from collections import deque
 from collections.abc import Callable
 
+from api.controllers.engine.arrival_order import Rank
 from api.controllers.reconciler.actions import ObjectKey
 
 FIRST_BACKOFF = 0.02
@@ -17,10 +20,21 @@ class WorkQueue:
     Not safe for use from several event loops. Source: Kubernetes, `client-go/util/workqueue` (behaviour).
     """
 
-    def __init__(self, jitter: Callable[[], float] = random.random) -> None:
-        """Args: jitter: returns 0 to 1; a delay grows by up to half of itself, so that retries spread."""
-        self._ready: deque[ObjectKey] = deque()
-        self._queued: set[ObjectKey] = set()
+    def __init__(
+        self,
+        jitter: Callable[[], float] = random.random,
+        rank: Callable[[ObjectKey, bool], Rank] | None = None,
+    ) -> None:
+        """
+        Args:
+            jitter: returns 0 to 1; a delay grows by up to half of itself, so that retries spread.
+            rank: returns the rank of a key that is added, in the background or not; by default the order of addition.
+        """
+        self._rank = rank or (lambda _, in_background: Rank(in_background, 0))
+        self._count = itertools.count()
+        self._ready: list[tuple[Rank, int, ObjectKey]] = []
+        """A heap; an entry counts if its rank is the one in `_queued`."""
+        self._queued: dict[ObjectKey, Rank] = {}
         self._working: set[ObjectKey] = set()
         self._again: set[ObjectKey] = set()
         self._failures: dict[ObjectKey, int] = {}
@@ -30,22 +44,25 @@ class WorkQueue:
 
     def __len__(self) -> int:
         """Keys that are waiting for a worker."""
-        return len(self._ready)
+        return len(self._queued)
 
     @property
     def idle(self) -> bool:
         """Whether no key is queued or held by a worker; timers may run."""
-        return not self._ready and not self._working
+        return not self._queued and not self._working
 
-    def add(self, key: ObjectKey) -> None:
-        """Queue a key."""
+    def add(self, key: ObjectKey, *, in_background: bool = False) -> None:
+        """Queue a key. Args: in_background: after all keys that changed."""
         self._cancel_timer(key)
         if key in self._working:
             self._again.add(key)
-        elif key not in self._queued:
-            self._queued.add(key)
-            self._ready.append(key)
-            self._wake_one()
+            return
+        rank, before = self._rank(key, in_background), self._queued.get(key)
+        if before is None or rank < before:
+            self._queued[key] = rank
+            heapq.heappush(self._ready, (rank, next(self._count), key))
+            if before is None:
+                self._wake_one()
 
     def add_after(self, key: ObjectKey, seconds: float) -> None:
         """Queue a key after a delay, unless it is queued already or due earlier."""
@@ -72,7 +89,7 @@ class WorkQueue:
 
     async def get(self) -> ObjectKey:
         """Wait for a key; `done` must follow."""
-        while not self._ready:
+        while not self._queued:
             waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._wake.append(waiter)
             try:
@@ -82,10 +99,12 @@ class WorkQueue:
                 if waiter.done() and not waiter.cancelled():
                     self._wake_one()
                 raise
-        key = self._ready.popleft()
-        self._queued.discard(key)
-        self._working.add(key)
-        return key
+        while True:
+            rank, _, key = heapq.heappop(self._ready)
+            if self._queued.get(key) == rank:
+                del self._queued[key]
+                self._working.add(key)
+                return key
 
     def hold(self, key: ObjectKey) -> bool:
         """Take a key for a caller that reconciles it together with another one; `done` must follow.
@@ -94,9 +113,7 @@ class WorkQueue:
         """
         if key in self._working:
             return False
-        if key in self._queued:
-            self._queued.discard(key)
-            self._ready.remove(key)
+        self._queued.pop(key, None)
         self._cancel_timer(key)
         self._working.add(key)
         return True

@@ -4,7 +4,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from api.auth.fair_use import FairUse
+from api.auth.fair_use import FairUse, InFlight
 from api.auth.identity import ANONYMOUS, LOCAL, User, service_account
 from knoll.config.security import SecurityConfig
 from knoll.values.errors import TooManyRequestsError
@@ -40,3 +40,15 @@ def test_the_administrator_of_the_plain_port_has_no_bound() -> None:
     with ExitStack() as stack:
         for _ in range(10):
             stack.enter_context(fair.admit(LOCAL, stream=True))
+
+
+def test_requests_beyond_what_can_be_answered_in_time_are_told_to_come_back() -> None:
+    limit = InFlight(reading=2, writing=1)
+    with ExitStack() as stack:
+        for writing in (False, False, True):
+            stack.enter_context(limit.admit(writing=writing))
+        for writing in (False, True):
+            with pytest.raises(TooManyRequestsError, match="try again later"), limit.admit(writing=writing):
+                pass
+    with limit.admit(writing=True), pytest.raises(TooManyRequestsError), limit.admit(writing=True):
+        pass
