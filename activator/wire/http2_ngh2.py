@@ -295,8 +295,11 @@ class Ngh2Codec(CodecBase):
         except ngh2.NGH2Error as error:
             raise RequestNotSent(str(error)) from error
         self._highest = stream
-        self._awaiting_response.add(stream)
         self._fetch()  # before that, the stream has no window
+        if not self._is_open(stream):  # the instance allows fewer streams than there are
+            self._reset(stream, ErrorCode.CANCEL)
+            raise RequestNotSent("the connection has no stream for it")
+        self._awaiting_response.add(stream)
         return stream
 
     def send_head(self, stream: int, fields: Fields, done: bool) -> bool:

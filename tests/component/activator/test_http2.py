@@ -12,11 +12,11 @@ import pytest
 
 from activator.frontend.http2_server import Http2Connection
 from activator.wire.forwarding import Proxies
-from activator.wire.http2_frames import DATA
+from activator.wire.http2_frames import DATA, PREFACE, SETTINGS
 from knoll.messages.endpoints import Endpoint
 from knoll.messages.routing import RequestPolicy
 from tests.component.activator.conftest import OVER_CODECS
-from tests.component.activator.h2_wire import END_STREAM, GET, POST, Wire, frame
+from tests.component.activator.h2_wire import END_HEADERS, END_STREAM, GET, POST, Wire, frame
 from tests.component.activator.stage import HOST, REVISION, Stage, read_request
 from tests.waiting import eventually
 
@@ -291,3 +291,33 @@ async def test_a_head_that_repeats_gets_forwarding_fields_of_the_rules_of_its_ti
     await wire.send(wire.open(5, forwarded)).until(5)
     trusted = [request.fields["x-forwarded-for"] for request in app.requests]
     assert trusted == ["127.0.0.1", "127.0.0.1", "192.0.2.1, 127.0.0.1"]
+
+
+@pytest.mark.parametrize("allowed", [0, 1, 3])
+async def test_an_instance_gets_no_more_streams_than_it_allows(stage: Stage, allowed: int) -> None:
+    most, hold = 0, asyncio.Event()
+
+    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal most
+        await reader.readexactly(len(PREFACE))
+        writer.write(frame(SETTINGS, b"\0\3" + allowed.to_bytes(4, "big")))
+        waiting: list[int] = []
+        while True:
+            head = await reader.readexactly(9)
+            await reader.readexactly(int.from_bytes(head[:3]))
+            if head[3] == HEADERS:
+                waiting.append(int.from_bytes(head[5:]))
+                most = max(most, len(waiting))
+                await hold.wait()
+                for stream in waiting:
+                    writer.write(frame(HEADERS, b"\x88", stream, END_HEADERS | END_STREAM))
+                waiting.clear()
+
+    await stage.serving(handler, RequestPolicy(h2c=True))
+    first = (await stage.connect()).get()  # sent before the instance has announced its limit
+    await eventually(lambda: most == 1)
+    more = [(await stage.connect()).get() for _ in range(6 * bool(allowed))]
+    await eventually(lambda: len(stage.gateway.requests) == 1 + len(more))
+    hold.set()
+    assert [(await client.answer()).status for client in (first, *more)] == [200] * (1 + len(more))
+    assert most <= max(allowed, 1)
