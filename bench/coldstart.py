@@ -36,8 +36,19 @@ def _measured(options: argparse.Namespace) -> Samples:
         return asyncio.run(coldstart_runtime.measure(options.rounds, options.wakes, options.warm))
     if options.url:
         return asyncio.run(coldstart_platform.measure(options.url, options.api, options.rounds, options.wakes))
-    with tempfile.TemporaryDirectory(prefix="knoll-bench-") as folder, running(Path(folder)) as platform:
-        return asyncio.run(coldstart_platform.measure(platform.gateway, platform.api, options.rounds, options.wakes))
+    samples: Samples = {}
+    for armed in (True, False):
+        bound = str(AT_ONCE + 2 if armed else 0)
+        with (
+            tempfile.TemporaryDirectory(prefix="knoll-bench-") as folder,
+            running(Path(folder), KNOLL_ARMED_INSTANCES=bound) as platform,
+        ):
+            measured = asyncio.run(
+                coldstart_platform.measure(platform.gateway, platform.api, options.rounds, options.wakes, armed=armed)
+            )
+        for kind, values in measured.items():
+            samples.setdefault(kind, []).extend(values)
+    return samples
 
 
 if __name__ == "__main__":

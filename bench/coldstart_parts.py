@@ -121,13 +121,16 @@ def report(samples: Samples) -> None:
     """A table for people, `RESULT` lines for machines."""
     print(f"{'start':<16} {'median':>9} {'p95':>9} {'samples':>8}")
     for kind, values in samples.items():
-        print(f"{kind:<16} {_ms(statistics.median(values))} {_ms(quantile(values, 0.95))} {len(values):>8}")
+        if kind != "armed_bytes":
+            print(f"{kind:<16} {_ms(statistics.median(values))} {_ms(quantile(values, 0.95))} {len(values):>8}")
     run = samples["docker_run"]
     plain, plain_p95 = statistics.median(run), quantile(run, 0.95)
     results = {
         "coldstart.zero_vs_docker_run": statistics.median(samples["zero"]) / plain,
         "coldstart.zero_p95_vs_docker_run": quantile(samples["zero"], 0.95) / plain_p95,
     }
+    if samples.get("unarmed"):
+        results["coldstart.unarmed_vs_docker_run"] = statistics.median(samples["unarmed"]) / plain
     if "engine_run" in samples:
         api = statistics.median(samples["engine_run"])
         results["coldstart.zero_vs_engine_run"] = statistics.median(samples["zero"]) / api
@@ -139,11 +142,16 @@ def report(samples: Samples) -> None:
             results[f"coldstart.{name}_p95_vs_docker_run"] = woken / at_once
     for name, value in results.items():
         print(f"RESULT {name} {value:.3f} ratio")
-    if samples.get("own"):
-        print(f"RESULT coldstart.own_share_ms {statistics.median(samples['own']) * 1000:.2f} ms")
-    if samples.get("told"):
-        shares = [reported / took for reported, took in zip(samples["told"], samples["zero"], strict=True)]
-        print(f"RESULT coldstart.told_by_server_timing {statistics.median(shares):.3f} ratio")
+    for kind, prefix in (("zero", ""), ("unarmed", "unarmed_")):
+        if samples.get(f"{kind}_own"):
+            own = statistics.median(samples[f"{kind}_own"])
+            print(f"RESULT coldstart.{prefix}own_share_ms {own * 1000:.2f} ms")
+        if samples.get(f"{kind}_told"):
+            pairs = zip(samples[f"{kind}_told"], samples[kind], strict=True)
+            shares = [reported / took for reported, took in pairs]
+            print(f"RESULT coldstart.{prefix}told_by_server_timing {statistics.median(shares):.3f} ratio")
+    if samples.get("armed_bytes"):
+        print(f"RESULT coldstart.armed_mib {samples['armed_bytes'][0] / 1024**2:.2f} MiB")
 
 
 def _ms(seconds: float) -> str:

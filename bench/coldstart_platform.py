@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 import aiohttp
 
-from bench import coldstart_network
+from bench import coldstart_armed, coldstart_network
 from bench.coldstart_parts import AT_ONCE, IMAGE, NETWORK_OPTIONS, Samples, command, docker_run, until
 
 SERVICES = "/apis/serving.knative.dev/v1/namespaces/default/services"
@@ -24,6 +24,8 @@ QUICK = {
 }
 """The shortest windows that Knative's validation allows: most of a round is waiting for zero."""
 
+QUIET_SECONDS = 0.3
+"""Pause after `docker rm`."""
 SETTLE_SECONDS = 5.0
 """Pause after removing 25 containers: the engine is still busy with them, and the pool is filled again."""
 
@@ -70,8 +72,8 @@ class Platform:
         finally:
             await self.call("DELETE", f"{SERVICES}/{name}")
 
-    async def until_zero(self, name: str) -> None:
-        """Wait until a Service has no instance."""
+    async def until_zero(self, name: str, *, armed: bool) -> None:
+        """Wait until a Service has no instance, and an armed one if `armed`."""
         service = await self.call("GET", f"{SERVICES}/{name}")
         revision = service["status"]["latestReadyRevisionName"]
         path = f"/apis/serving.knative.dev/v1/namespaces/default/revisions/{revision}"
@@ -79,7 +81,8 @@ class Platform:
 
         async def zero() -> bool:
             replicas = (await self.call("GET", path))["status"].get("actualReplicas", 1)
-            return not replicas and not command("docker", "ps", "-q", "--filter", label)
+            containers = command("docker", "ps", "-q", "--filter", label).split()
+            return not replicas and len(containers) == armed and all(map(coldstart_armed.is_armed, containers))
 
         await until(zero)
 
@@ -129,22 +132,27 @@ def _parts(head: str) -> dict[str, float]:
     return {name: float(value) / 1000 for name, value in parts}
 
 
-async def rounds(platform: Platform, network: str, token: str, count: int) -> Samples:
+async def rounds(platform: Platform, network: str, token: str, count: int, *, armed: bool) -> Samples:
     """Alternating rounds of `docker run` and a request to a Service at zero; the first round is dropped.
 
     `own` is the part that neither the engine nor the app's start takes, `told` the sum of all parts.
     """
-    samples: Samples = {"docker_run": [], "zero": [], "own": [], "told": []}
-    name = f"bench-{token}"
+    kind = "zero" if armed else "unarmed"
+    samples: Samples = {"docker_run": [], kind: [], f"{kind}_own": [], f"{kind}_told": []}
+    of_parts: dict[str, list[float]] = {}
+    name = f"bench-{token}-{kind}"
     async with platform.service(name) as host:
         for number in range(count + 1):
-            await platform.until_zero(name)
+            await platform.until_zero(name, armed=armed)
             samples["docker_run"].append(await docker_run(name, network, f"10.213.100.{number % 250 + 2}"))
+            await asyncio.sleep(QUIET_SECONDS)
             took, parts = await platform.ask(host)
-            samples["zero"].append(took)
-            samples["own"].append(parts.get("queue", 0.0) + parts.get("schedule", 0.0))
-            samples["told"].append(sum(parts.values()))
-    return {kind: values[1:] for kind, values in samples.items()}
+            samples[kind].append(took)
+            samples[f"{kind}_own"].append(parts.get("queue", 0.0) + parts.get("schedule", 0.0))
+            samples[f"{kind}_told"].append(sum(parts.values()))
+            for part, seconds in parts.items():
+                of_parts.setdefault(f"{kind}: {part}", []).append(seconds)
+    return {kind: values[1:] for kind, values in (samples | of_parts).items()}
 
 
 async def pauses(platform: Platform, token: str, count: int) -> Samples:
@@ -165,7 +173,7 @@ async def wake(platform: Platform, network: str, token: str, count: int) -> Samp
     async with AsyncExitStack() as stack:
         hosts = [await stack.enter_async_context(platform.service(name)) for name in names]
         for number in range(count + 1):
-            await asyncio.gather(*(platform.until_zero(name) for name in names))
+            await asyncio.gather(*(platform.until_zero(name, armed=True) for name in names))
             runs = (docker_run(name, network, f"10.213.101.{at + 2}") for at, name in enumerate(names))
             samples["docker_run_25"] += await asyncio.gather(*runs)
             await asyncio.sleep(SETTLE_SECONDS)
@@ -174,15 +182,19 @@ async def wake(platform: Platform, network: str, token: str, count: int) -> Samp
     return samples
 
 
-async def measure(url: str, api: str, count: int, wakes: int) -> Samples:
-    """Measure a running platform, and restore its configuration afterwards."""
+async def measure(url: str, api: str, count: int, wakes: int, *, armed: bool = True) -> Samples:
+    """Measure a running platform, and restore its configuration afterwards.
+
+    Args: armed: its instances are armed; without, only the rounds are measured.
+    """
     token = uuid.uuid4().hex[:6]
     network = f"{coldstart_network.PREFIX}{token}"
     with coldstart_network.network(network, *NETWORK_OPTIONS):
         async with aiohttp.ClientSession() as client:
             platform = Platform(client, url, api)
             async with platform.quick():
-                samples = await rounds(platform, network, token, count)
-                samples |= await pauses(platform, token, count)
-                samples |= await wake(platform, network, token, wakes) if wakes else {}
+                samples = await rounds(platform, network, token, count, armed=armed)
+                if armed:
+                    samples |= await pauses(platform, token, count)
+                    samples |= await wake(platform, network, token, wakes) if wakes else {}
         return samples

@@ -115,14 +115,14 @@ class Bench:
 
 async def rounds(bench: Bench, count: int) -> Samples:
     """Rounds with one start of each kind, in rotating order; the first round warms caches and is dropped."""
-    samples: Samples = {"docker_run": [], "engine_run": [], "zero": [], "paused": [], "own": []}
+    samples: Samples = {"docker_run": [], "engine_run": [], "zero": [], "paused": [], "zero_own": []}
     _, kept = await bench.from_zero(keep=True)
 
     async def zero() -> float:
         calls: list[float] = []
         token = spent.set(calls)
         took, instance = await bench.from_zero(keep=True)
-        samples["own"].append(took - sum(calls))
+        samples["zero_own"].append(took - sum(calls))
         spent.reset(token)
         await bench.runtime.remove(instance.name, 0)
         return took

@@ -365,9 +365,10 @@ class Exchange(ClientSide):
             self.revision.stats.cold += 1
             times = self.endpoint.timing if self.endpoint is not None else None
             if times is not None:
-                lines += timing.field(
-                    timing.parts(self.arrived_epoch, self.arrived_epoch + self.started - self.arrived_at, times)
-                )
+                # The loop's clock does not go back.
+                epoch = self.arrived_epoch - self.arrived_at
+                parts = timing.parts(self.arrived_epoch, epoch + self.started, epoch + self.proxy.time(), times)
+                lines += timing.field(parts)
         return head.with_fields(lines) if lines else head
 
     def _fail(self, status: int, text: str) -> None:

@@ -3,17 +3,19 @@
 from knoll.messages.endpoints import StartTiming
 
 
-def parts(arrived: float, served: float, timing: StartTiming) -> dict[str, float]:
-    """Split the wait of a request into its parts.
+def parts(arrived: float, served: float, answered: float, timing: StartTiming) -> dict[str, float]:
+    """Split the wait for a response into its parts.
 
     Args:
         arrived: when the request arrived, epoch seconds.
         served: when it got its slot.
+        answered: when the head of the response came, the clock of `served`.
         timing: when the instance reached each step of its start.
 
     Returns:
         Seconds that sum to the wait: `queue` (until the start was requested, and from ready to served), `schedule`
-        (until a sandbox was available), `start` (until the program ran), `ready` (until the probe succeeded).
+        (until a sandbox was available), `start` (until the program ran), `ready` (until the probe succeeded),
+        `response` (from served until the program answered).
         Time before the arrival of the request is not counted.
     """
     total = max(0.0, served - arrived)
@@ -22,7 +24,13 @@ def parts(arrived: float, served: float, timing: StartTiming) -> dict[str, float
     for index in range(1, len(inside)):
         inside[index] = max(inside[index], inside[index - 1])
     schedule, start, ready = (inside[index + 1] - inside[index] for index in range(3))
-    return {"queue": total - schedule - start - ready, "schedule": schedule, "start": start, "ready": ready}
+    return {
+        "queue": total - schedule - start - ready,
+        "schedule": schedule,
+        "start": start,
+        "ready": ready,
+        "response": max(0.0, answered - max(arrived, served)),
+    }
 
 
 def field(durations: dict[str, float]) -> bytes:

@@ -26,12 +26,16 @@ class _AutoscalerCollector:
         sudden = GaugeMetricFamily("knoll_panic_load", "Mean load over the panic window.", labels=label)
         burst = GaugeMetricFamily("knoll_excess_burst_capacity", "Capacity left for a burst.", labels=label)
         starts = CounterMetricFamily("knoll_instance_starts", "Instances requested.", labels=label)
+        armed = GaugeMetricFamily("knoll_armed_instances", "Armed instances: no instances yet.", labels=label)
+        releases = CounterMetricFamily("knoll_armed_starts", "Instances requested that were armed.", labels=label)
         kept = GaugeMetricFamily("knoll_paused_memory_bytes", "Memory kept by paused instances.", labels=label)
         for scaler in self._scalers.values():
             kept.add_metric([scaler.key], sum(instance.memory_bytes for instance in scaler.idle_instances()))
             stages = [label_of(instance.state) for instance in scaler.instances.values()]
             desired.add_metric([scaler.key], 0 if scaler.deleted else scaler.desired)
             starts.add_metric([scaler.key], scaler.starts)
+            armed.add_metric([scaler.key], scaler.armed_count)
+            releases.add_metric([scaler.key], scaler.releases)
             for stage in _STAGES:
                 actual.add_metric([scaler.key, stage], stages.count(stage))
             if scaler.decision:
@@ -39,7 +43,7 @@ class _AutoscalerCollector:
                 stable.add_metric([scaler.key], scaler.decision.metrics.stable)
                 sudden.add_metric([scaler.key], scaler.decision.metrics.panic)
                 burst.add_metric([scaler.key], scaler.decision.excess_burst_capacity)
-        yield from (desired, actual, panic, stable, sudden, burst, starts, kept)
+        yield from (desired, actual, panic, stable, sudden, burst, starts, armed, releases, kept)
 
 
 def exposition(scalers: Callable[[], Mapping[str, RevisionScaler]]) -> Callable[[], bytes]:

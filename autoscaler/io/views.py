@@ -68,6 +68,7 @@ def routes(
                 ],
             }
             for instance in present
+            if instance.state != "armed"  # no instance yet
         ]
         return JSONResponse({"instances": rows})
 
@@ -107,10 +108,12 @@ def _explained(scaler: RevisionScaler) -> dict[str, object]:
                 "name": instance.name,
                 "stage": label_of(instance.state),
                 "keptBytes": instance.kept_bytes,
+                "armed": instance.was_armed,
                 "failure": instance.failure and msgspec.to_builtins(instance.failure),
             }
             for instance in scaler.instances.values()
         ],
+        "armed": scaler.armed_count,
         "now": scaler.explained() or "deploying: no load-based decision yet",
         "changes": [{"at": change.at, "want": change.want, "decision": change.why} for change in scaler.changes],
     }

@@ -59,7 +59,8 @@ class RevisionScaler:
         """The last changes of the desired scale."""
         self.decision: Decision | None = None
         """The newest decision."""
-        self.starts = 0
+        self.starts = self.releases = 0
+        """Instances requested, and those of them that were armed."""
         self.desired = before.desired if before else 0
         self.progress = DeploymentProgress(before, now)
         self.comparison = RolloutComparison()
@@ -236,6 +237,7 @@ class RevisionScaler:
         instance = ManagedInstance(self._deps, spec, of_containers, requested_at=now, prepare=prepare, armed=armed)
         self.instances[spec.name] = instance
         self.starts += 1
+        self.releases += armed is not None
         instance.start()
 
     async def _prepare(self, name: str) -> InstanceSpec:
@@ -269,6 +271,11 @@ class RevisionScaler:
         """When the scale changed last, epoch seconds: while there is no instance, when the last one was released."""
         return self.changes[-1].at if self.changes else self._demand.busy_at
 
+    @property
+    def armed_count(self) -> int:
+        """How many instances are armed for it; they count as none."""
+        return self._deps.armed.count(self.uid)
+
     def idle_instances(self) -> list[IdleInstance]:
         """Return the idle instances: they do not count towards the scale, and use no more than memory."""
         return list(self._idle_instances())
@@ -301,7 +308,7 @@ class RevisionScaler:
             return min(desired, self.spec.max_scale or desired)
         self.decision, self._state = decide(self.spec, self._metrics(now), self._state, now)
         if self.decision.desired != self.desired or not self.changes:
-            self._record_change(now, self.decision.desired, explain(self.decision))
+            self._record_change(now, self.decision.desired, f"{explain(self.decision)}{self._armed_part()}")
         return self.decision.desired
 
     def _metrics(self, now: float) -> RevisionMetrics:
@@ -330,6 +337,12 @@ class RevisionScaler:
         """Return how many instances the newest share of a rollout needs; kept for a window after it shrinks."""
         kept, until = self._last_share
         return max(self.spec.rollout_scale, kept if now < until else 0)
+
+    def _armed_part(self) -> str:
+        """Return the end of a decision's explanation when it takes an armed instance."""
+        assert self.decision is not None
+        takes_one = self.decision.desired > len(self._counted()) and not self.instances and self.armed_count
+        return "; an armed instance is released" if takes_one else ""
 
     def _record_change(self, now: float, desired: int, reason: str) -> None:
         self.changes = (*self.changes[-HISTORY + 1 :], ScaleChange(now, desired, reason))

@@ -22,4 +22,4 @@ def is_armed(container: str, client: Docker = docker) -> bool:
     """Return whether a container waits for its release."""
     if not client("inspect", "--format", '{{index .Config.Labels "knoll.dev/armed"}}', container).strip():
         return False
-    return WAITING in client("top", container, "-eo", "args")
+    return WAITING in client("top", container, "-eo", "pid,args")

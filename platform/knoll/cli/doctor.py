@@ -2,6 +2,7 @@
 
 import contextlib
 import http.client
+import importlib.util
 import json
 import os
 import pwd
@@ -26,7 +27,7 @@ from knoll.cli.state_folder import data_folder
 from knoll.firewall import nft
 from knoll.process import dns_server
 from knoll.process.disk import free_bytes, of_engine
-from knoll.process.settings import BuilderSettings
+from knoll.process.settings import AutoscalerSettings, BuilderSettings
 from knoll.values.errors import BadRequestError
 
 MIN_FREE_BYTES = 5 * 1024**3
@@ -154,6 +155,24 @@ def firewall(_: str) -> Iterator[Finding]:
     )
 
 
+def armed_instances(_: str) -> Iterator[Finding]:
+    """Whether `knoll up` can arm instances here: their program is compiled, or can be."""
+    bound = AutoscalerSettings.read().armed_instances
+    package = importlib.util.find_spec("autoscaler")
+    folders = (package.submodule_search_locations or ()) if package else ()
+    built = any(path for folder in folders for path in Path(folder).glob("runtime/docker/programs/bin/arm-*"))
+    compiler = next(filter(None, map(shutil.which, ("cc", "gcc"))), "")
+    state = "their program is compiled" if built else f"their program is compiled by {compiler} when it is needed"
+    if not bound:
+        yield Finding("armed instances", True, "off (KNOLL_ARMED_INSTANCES=0)")
+    elif built or compiler:
+        yield Finding("armed instances", True, f"{state}; up to {bound}")
+    else:
+        fix = "without them a cold start takes the engine's time (Debian: apt-get install gcc); Compose includes them"
+        # Not a failure: everything else works.
+        yield Finding("armed instances", True, "off: their program is not compiled, and there is no C compiler", fix)
+
+
 def disk(_: str) -> Iterator[Finding]:
     """Free space for the engine, and for Redis and the uploads of `knoll up`."""
     folders = (of_engine("/var/lib/docker"), Path.home() / ".local/share/knoll")
@@ -259,6 +278,7 @@ CHECKS: tuple[Callable[[str], Iterator[Finding]], ...] = (
     redis,
     dnsmasq,
     firewall,
+    armed_instances,
     disk,
     names,
     ports,

@@ -58,7 +58,7 @@ async def test_a_request_waits_for_the_first_instance_and_pokes_its_revision(sta
     stage.endpoints(app.endpoint(timing=StartTiming(now - 0.004, now - 0.003, now - 0.002, now - 0.001)))
     answer = await client.answer()
     names = [part.split(";")[0].strip() for part in answer.fields["server-timing"].split(",")]
-    assert (answer.status, names) == (200, ["queue", "schedule", "start", "ready"])
+    assert (answer.status, names) == (200, ["queue", "schedule", "start", "ready", "response"])
     assert "server-timing" not in (await stage.get()).fields, "only what waited for a start says so"
 
 

@@ -13,6 +13,7 @@ from knoll.messages.instances import InstanceRow
 from knoll.values import kinds
 from knoll.values.errors import KnollError, RuntimeUnavailableError
 from tests.component.autoscaler.conftest import QUICK, Activator, AutoscalerHarness
+from tests.component.autoscaler.test_views import client
 from tests.doubles.fake_engine import FakeProgram
 from tests.doubles.fake_runtime import FakeRuntime
 from tests.waiting import eventually
@@ -101,9 +102,19 @@ async def test_a_request_gets_the_armed_instance_and_later_another_is_armed(
     assert [(event.reason, event.message) for event in row.events] == [
         ("Started", "Started armed instance: its containers were created before the request")
     ]
+    async with client(harness) as http:
+        text = (await http.get("/metrics")).text
+        (shown,) = (await http.get("/explain/default/hello-00001")).json()["revisions"]
+    assert f'knoll_armed_starts_total{{revision="{key}"}} 1.0' in text
+    assert f'knoll_armed_instances{{revision="{key}"}} 0.0' in text
+    assert any("an armed instance is released" in change["decision"] for change in shown["changes"])
+    assert shown["armed"] == 0
     await harness.has_status(key, desired=0, actual=0)
     (another,) = await until_armed(harness)
     assert another != name
+    async with client(harness) as http:
+        assert f'knoll_armed_instances{{revision="{key}"}} 1.0' in (await http.get("/metrics")).text
+        assert (await http.get("/instances")).json()["instances"] == []
 
 
 async def test_a_burst_gets_the_armed_instance_and_new_ones(harness: AutoscalerHarness, activator: Activator) -> None:

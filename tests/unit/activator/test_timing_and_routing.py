@@ -15,18 +15,20 @@ from knoll.messages.routing import RequestPolicy, RouteEntry, Share
 times = st.floats(0, 1000)
 
 
-@given(arrived=times, wait=st.floats(0, 1000), marks=st.tuples(times, times, times, times))
-def test_the_parts_of_a_wait_sum_to_the_wait(arrived: float, wait: float, marks: tuple[float, ...]) -> None:
-    durations = parts(arrived, arrived + wait, StartTiming(*marks))
-    assert sum(durations.values()) == pytest.approx(wait, abs=1e-6)
+@given(arrived=times, wait=st.floats(0, 1000), work=times, marks=st.tuples(times, times, times, times))
+def test_the_parts_of_a_wait_sum_to_the_wait(
+    arrived: float, wait: float, work: float, marks: tuple[float, ...]
+) -> None:
+    durations = parts(arrived, arrived + wait, arrived + wait + work, StartTiming(*marks))
+    assert sum(durations.values()) == pytest.approx(wait + work, abs=1e-6)
     assert all(seconds >= -1e-9 for seconds in durations.values())
 
 
 def test_a_start_that_a_request_asked_for_is_split_at_its_marks() -> None:
-    durations = parts(100.0, 101.0, StartTiming(100.1, 100.2, 100.5, 100.9))
-    assert durations == pytest.approx({"queue": 0.2, "schedule": 0.1, "start": 0.3, "ready": 0.4})
-    assert (
-        field(durations) == b"Server-Timing: queue;dur=200.0, schedule;dur=100.0, start;dur=300.0, ready;dur=400.0\r\n"
+    durations = parts(100.0, 101.0, 101.25, StartTiming(100.1, 100.2, 100.5, 100.9))
+    assert durations == pytest.approx({"queue": 0.2, "schedule": 0.1, "start": 0.3, "ready": 0.4, "response": 0.25})
+    assert field(durations) == (
+        b"Server-Timing: queue;dur=200.0, schedule;dur=100.0, start;dur=300.0, ready;dur=400.0, response;dur=250.0\r\n"
     )
 
 

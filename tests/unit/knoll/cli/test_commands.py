@@ -8,6 +8,7 @@ import socketserver
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ from click.testing import CliRunner
 from knoll.auth import kubeconfig
 from knoll.cli import main
 from knoll.cli.connection import from_kubeconfig
+from knoll.cli.doctor import armed_instances
 from knoll.cli.export import portable
 from knoll.cli.identity import duration
 from knoll.values.errors import BadRequestError
@@ -141,6 +143,35 @@ def test_the_doctor_reports_to_scripts_which_port_is_taken_and_the_remedy(
     [platform] = findings["platform"]
     assert platform["found"].startswith(f"{server}: ")
     assert not platform["good"]
+
+
+@pytest.mark.parametrize(
+    ("built", "compiler", "bound", "text", "fix"),
+    [
+        (True, False, "3", "their program is compiled; up to 3", ""),
+        (False, True, "3", "when it is needed; up to 3", ""),
+        (False, False, "3", "off: their program is not compiled", "apt-get install gcc"),
+        (True, True, "0", "off (KNOLL_ARMED_INSTANCES=0)", ""),
+    ],
+)
+def test_the_doctor_reports_whether_instances_can_be_armed(
+    built: bool, compiler: bool, bound: str, text: str, fix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    programs = tmp_path / "runtime/docker/programs/bin"
+    programs.mkdir(parents=True)
+    if built:
+        (programs / "arm-amd64-0123").touch()
+    if compiler:
+        (tmp_path / "gcc").touch(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("KNOLL_ARMED_INSTANCES", bound)
+    package = SimpleNamespace(submodule_search_locations=[str(tmp_path)])
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: package)
+    [finding] = armed_instances("")
+    assert finding.ok, "everything else works without them"
+    assert text in finding.state
+    assert fix in finding.fix
+    assert bool(fix) is bool(finding.fix)
 
 
 class EngineAnswers(http.server.BaseHTTPRequestHandler):
