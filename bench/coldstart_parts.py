@@ -147,8 +147,8 @@ def report(samples: Samples) -> None:
             own = statistics.median(samples[f"{kind}_own"])
             print(f"RESULT coldstart.{prefix}own_share_ms {own * 1000:.2f} ms")
         if samples.get(f"{kind}_told"):
-            pairs = zip(samples[f"{kind}_told"], samples[kind], strict=True)
-            shares = [reported / took for reported, took in pairs]
+            pairs = zip(samples[f"{kind}_told"], samples[f"{kind}_waited"], strict=True)
+            shares = [reported / waited for reported, waited in pairs]
             print(f"RESULT coldstart.{prefix}told_by_server_timing {statistics.median(shares):.3f} ratio")
     if samples.get("armed_bytes"):
         print(f"RESULT coldstart.armed_mib {samples['armed_bytes'][0] / 1024**2:.2f} MiB")

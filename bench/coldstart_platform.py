@@ -103,21 +103,27 @@ class Platform:
 
         await until(paused)
 
-    async def ask(self, host: str) -> tuple[float, dict[str, float]]:
-        """Send a request; returns the seconds to its first byte, and those of each part of `Server-Timing`."""
+    async def ask(self, host: str) -> tuple[float, float, dict[str, float]]:
+        """Send a request.
+
+        Returns:
+            Seconds from before the connection to the first byte, those from the request to the first byte, and those of
+            each part of `Server-Timing`.
+        """
         target = urlsplit(self._url)
         began = time.perf_counter()
         reader, writer = await asyncio.open_connection(target.hostname, target.port or 80)
+        connected = time.perf_counter()
         try:
             writer.write(f"GET / HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode())
             head = await reader.read(1)
-            took = time.perf_counter() - began
+            now = time.perf_counter()
             head += await reader.read()
         finally:
             writer.close()
         if not head.startswith(b"HTTP/1.1 200"):
             raise SystemExit(f"{host} answered {head[:200]!r}")
-        return took, _parts(head.decode(errors="replace"))
+        return now - began, now - connected, _parts(head.decode(errors="replace"))
 
     async def _ready_url(self, name: str) -> str:
         status = (await self.call("GET", f"{SERVICES}/{name}")).get("status") or {}
@@ -138,7 +144,7 @@ async def rounds(platform: Platform, network: str, token: str, count: int, *, ar
     `own` is the part that neither the engine nor the app's start takes, `told` the sum of all parts.
     """
     kind = "zero" if armed else "unarmed"
-    samples: Samples = {"docker_run": [], kind: [], f"{kind}_own": [], f"{kind}_told": []}
+    samples: Samples = {"docker_run": [], kind: [], f"{kind}_own": [], f"{kind}_told": [], f"{kind}_waited": []}
     of_parts: dict[str, list[float]] = {}
     name = f"bench-{token}-{kind}"
     async with platform.service(name) as host:
@@ -146,9 +152,10 @@ async def rounds(platform: Platform, network: str, token: str, count: int, *, ar
             await platform.until_zero(name, armed=armed)
             samples["docker_run"].append(await docker_run(name, network, f"10.213.100.{number % 250 + 2}"))
             await asyncio.sleep(QUIET_SECONDS)
-            took, parts = await platform.ask(host)
+            took, waited, parts = await platform.ask(host)
             samples[kind].append(took)
             samples[f"{kind}_own"].append(parts.get("queue", 0.0) + parts.get("schedule", 0.0))
+            samples[f"{kind}_waited"].append(waited)
             samples[f"{kind}_told"].append(sum(parts.values()))
             for part, seconds in parts.items():
                 of_parts.setdefault(f"{kind}: {part}", []).append(seconds)
@@ -174,11 +181,12 @@ async def wake(platform: Platform, network: str, token: str, count: int) -> Samp
         hosts = [await stack.enter_async_context(platform.service(name)) for name in names]
         for number in range(count + 1):
             await asyncio.gather(*(platform.until_zero(name, armed=True) for name in names))
+            samples["armed_bytes"] = [coldstart_armed.bytes_of_each(names)]
             runs = (docker_run(name, network, f"10.213.101.{at + 2}") for at, name in enumerate(names))
             samples["docker_run_25"] += await asyncio.gather(*runs)
             await asyncio.sleep(SETTLE_SECONDS)
             woken = await asyncio.gather(*(platform.ask(host) for host in hosts))
-            samples["zero_25" if number else "zero_25_unlearned"] += [took for took, _ in woken]
+            samples["zero_25" if number else "zero_25_unlearned"] += [took for took, *_ in woken]
     return samples
 
 

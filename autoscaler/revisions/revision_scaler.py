@@ -2,6 +2,7 @@
 
 import secrets
 from collections.abc import Awaitable, Callable, Iterator, Mapping
+from dataclasses import replace
 from functools import partial
 
 import structlog
@@ -90,6 +91,8 @@ class RevisionScaler:
         """
         revision = self.revision
         spec = instance_spec(revision, instance.name)
+        if row and instance.armed:
+            instance = _since_release(instance, row)
         idle = _idle_state(instance, endpoint, row, self._deps.clock())
         managed = ManagedInstance(
             self._deps, spec, probes(revision), requested_at=instance.created, adopted=instance, idle=idle
@@ -399,6 +402,16 @@ class RevisionScaler:
 
     def _counted(self) -> list[ManagedInstance]:
         return [instance for instance in self.instances.values() if instance.state not in NOT_COUNTED]
+
+
+def _since_release(instance: Instance, row: InstanceRow) -> Instance:
+    """Count the times of an instance that was armed as users were shown them: the engine has those of the arming."""
+    started = {container.name: container.started for container in row.containers}
+    containers = tuple(
+        replace(container, started_at=max(container.started_at, started.get(container.name, 0.0)))
+        for container in instance.containers
+    )
+    return replace(instance, created=max(instance.created, row.created), containers=containers)
 
 
 def _idle_state(

@@ -124,6 +124,24 @@ def test_without_the_rules_it_is_reached(
     eventually_sync(lambda: not first.reaches(*where), within=15)
 
 
+def test_an_instance_of_another_namespace_cannot_reach_an_armed_one(
+    platform: Platform, external: Outside, first: Caller, configured: Any
+) -> None:
+    """Its token would keep it from a release; the firewall keeps it from trying."""
+    platform.kubectl("apply", "-f", "-", stdin=service("sleeper", "second"))
+    platform.kubectl("wait", "-n", "second", "ksvc/sleeper", "--for=condition=Ready", "--timeout=60s")
+    selector = "label=serving.knative.dev/service=sleeper"
+    eventually_sync(lambda: len(platform.armed_instances(selector)) == 1, within=90, condition="an armed instance")
+    (container,) = platform.armed_instances(selector)
+    inspected = subprocess.run(["docker", "inspect", container], check=True, capture_output=True, text=True).stdout
+    own = json.loads(inspected)[0]["Config"]["Labels"]
+    where = own["knoll.dev/address"], int(own["knoll.dev/arm-port"])
+    assert not first.reaches(*where)
+    configured(network_isolation="disabled")
+    eventually_sync(lambda: first.reaches(*where), within=15, condition="without the rules it is reached")
+    assert platform.armed_instances(selector) == [container], "a connection without the token does nothing"
+
+
 def test_the_internet_names_and_services_are_open(platform: Platform, external: Outside, first: Caller) -> None:
     assert first.reaches(external.internet, PORT)
     assert first.get("http://inner.second.svc.cluster.local/")["status"] == 200

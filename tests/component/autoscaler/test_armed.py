@@ -373,3 +373,24 @@ async def test_a_revision_that_cannot_be_armed_does_not_keep_others_from_it(
     await at_zero(harness, "third-00001")
     names = await until_armed(harness, 2)
     assert [name.split("-")[0] for name in names] == ["first", "third"]
+
+
+async def test_the_age_of_a_released_instance_survives_a_change_of_leaders(
+    harness: AutoscalerHarness, activator: Activator
+) -> None:
+    await harness.start()
+    key = await at_zero(harness)
+    (name,) = await until_armed(harness)
+    await harness.poke(key)
+    await harness.ready(key)
+    before = await row_of(harness, key, name)
+    await harness.stop()
+    harness.engine.instances[name].created = before.created - 1000.0  # as the engine's labels have it: of the arming
+    harness.engine.instances[name].containers["user-container"].started_at = before.created - 1000.0
+    await harness.start()
+    await eventually(lambda: harness.autoscaler and harness.autoscaler.registry.instance(name), condition="adopted")
+    assert harness.autoscaler is not None
+    adopted = harness.autoscaler.registry.instance(name)
+    assert adopted is not None
+    assert adopted.created == before.created
+    assert adopted.row().containers[0].started == before.containers[0].started

@@ -22,6 +22,7 @@ from tests.waiting import eventually
 SOCKET = Path("/var/run/docker.sock")
 PROGRAM = Path(__file__).parent / "program"
 IMAGE = image_name("runtime-program")
+CONFIGURED = image_name("runtime-program-configured")
 PORT = 8080
 
 
@@ -175,6 +176,22 @@ def docker_runs() -> bool:
 def build_image(directory: Path, reference: str = IMAGE) -> None:
     """The test program as an image from nothing, built once a run: by this machine's Go, or else that of an image."""
     build_once(reference, lambda: _build_image(directory, reference))
+
+
+def build_configured_image() -> str:
+    """The test program with ENTRYPOINT and CMD, a relative command, a user, a working directory and a variable."""
+    changes = (
+        'ENTRYPOINT ["./program"]', 'CMD ["serve", "two words"]', "USER 1234:5678", "WORKDIR /",
+        "ENV OF_IMAGE=yes", "STOPSIGNAL SIGINT",
+    )  # fmt: skip
+
+    def commit() -> None:
+        made = _run("docker", "create", IMAGE).strip()
+        _run("docker", "commit", *(part for change in changes for part in ("--change", change)), made, CONFIGURED)
+        _run("docker", "rm", made)
+
+    build_once(CONFIGURED, commit)
+    return CONFIGURED
 
 
 def _build_image(directory: Path, reference: str) -> None:

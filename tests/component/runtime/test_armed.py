@@ -5,7 +5,6 @@ import contextlib
 import json
 import os
 import platform
-import subprocess
 import sys
 from collections.abc import AsyncIterator
 from typing import Any
@@ -16,30 +15,14 @@ from autoscaler.runtime.docker import arm_payload
 from autoscaler.runtime.docker.docker_runtime import DockerRuntime
 from autoscaler.runtime.docker.programs import build
 from autoscaler.runtime.model import ArmingUnavailableError, ContainerSpec, InstanceSpec, Mount, Resources
-from tests.component.runtime.harness import IMAGE, PORT, DockerHarness, container, docker, fetch, spec
-from tests.images import build_once, image_name
+from tests.component.runtime.harness import PORT, DockerHarness, container, docker, fetch, spec
 
 pytestmark = pytest.mark.docker
 
-CONFIGURED = image_name("runtime-program-configured")
-"""The test program with ENTRYPOINT and CMD, a relative command, a user, a working directory and a variable."""
-
 
 @pytest.fixture
-async def configured(test_image: None) -> str:
-    changes = (
-        'ENTRYPOINT ["./program"]', 'CMD ["serve", "two words"]', "USER 1234:5678", "WORKDIR /",
-        "ENV OF_IMAGE=yes", "STOPSIGNAL SIGINT",
-    )  # fmt: skip
-
-    def commit() -> None:
-        made = subprocess.run(["docker", "create", IMAGE], capture_output=True, text=True, check=True).stdout.strip()
-        options = [part for change in changes for part in ("--change", change)]
-        subprocess.run(["docker", "commit", *options, made, CONFIGURED], capture_output=True, check=True)
-        subprocess.run(["docker", "rm", made], capture_output=True, check=True)
-
-    build_once(CONFIGURED, commit)
-    return CONFIGURED
+def configured(test_image: None) -> str:
+    return build_configured_image()
 
 
 VARIANTS: dict[str, dict[str, Any]] = {
