@@ -76,10 +76,11 @@ def test_a_request_from_zero_is_served_by_the_armed_instance(platform: Platform,
     assert (facts["env OF_IMAGE"], facts["env OF_SPEC"]) == ("yes", "yes")
     assert "start;dur=" in answer.headers["server-timing"]
     assert platform.containers(SELECTOR) == [container]
-    (pod,) = json.loads(
-        platform.kubectl("get", "pods", "-l", f"serving.knative.dev/service={NAME}", "-o", "json").stdout
-    )["items"]
-    assert facts["env HOSTNAME"] == facts["hostname"] == pod["metadata"]["name"]
+    pods = ("get", "pods", "-l", f"serving.knative.dev/service={NAME}", "-o", "jsonpath={.items[*].metadata.name}")
+    assert facts["env HOSTNAME"] == facts["hostname"]
+    eventually_sync(
+        lambda: platform.kubectl(*pods).stdout.split() == [facts["hostname"]], within=30, condition="its Pod is shown"
+    )
 
     def events() -> bool:
         return "Started armed instance" in platform.kubectl("get", "events").stdout

@@ -15,7 +15,15 @@ from autoscaler.runtime.docker import arm_payload
 from autoscaler.runtime.docker.docker_runtime import DockerRuntime
 from autoscaler.runtime.docker.programs import build
 from autoscaler.runtime.model import ArmingUnavailableError, ContainerSpec, InstanceSpec, Mount, Resources
-from tests.component.runtime.harness import PORT, DockerHarness, container, docker, fetch, spec
+from tests.component.runtime.harness import (
+    PORT,
+    DockerHarness,
+    build_configured_image,
+    container,
+    docker,
+    fetch,
+    spec,
+)
 
 pytestmark = pytest.mark.docker
 
