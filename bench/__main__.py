@@ -1,6 +1,6 @@
 """`make bench`: every measurement, one after the other, and at the end their `RESULT` lines together.
 
-Nothing else should run meanwhile: a machine's two cores are the load's and the measured one's.
+Nothing else should run meanwhile: of two cores, one runs the load and the other the measured process.
 """
 
 import argparse

@@ -43,7 +43,7 @@ def quantile(values: Sequence[float], share: float) -> float:
 
 
 async def first_byte(address: str, port: int = PORT, request: bytes = REQUEST) -> None:
-    """Send a request each millisecond until one is answered."""
+    """Send a request each millisecond until one gets a response."""
     while True:
         with suppress(OSError):
             reader, writer = await asyncio.open_connection(address, port)

@@ -122,7 +122,7 @@ class Platform:
         finally:
             writer.close()
         if not head.startswith(b"HTTP/1.1 200"):
-            raise SystemExit(f"{host} answered {head[:200]!r}")
+            raise SystemExit(f"{host} responded with {head[:200]!r}")
         return now - began, now - connected, _parts(head.decode(errors="replace"))
 
     async def _ready_url(self, name: str) -> str:

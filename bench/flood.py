@@ -1,8 +1,8 @@
 """Duration of a write to the API and of `/readyz` during a flood of watches and incomplete request heads.
 
 A real API process and a real Redis; watches of ten users from ten addresses, as many each as one user may have, and
-half heads from other addresses. The watches are idle while Secrets are written, and every write of a ConfigMap is an
-event for each of them.
+incomplete heads from other addresses. The watches are idle while Secrets are written, and every write of a ConfigMap is
+an event for each of them.
 """
 
 import argparse
@@ -174,7 +174,7 @@ async def writes(url: str, path: str, count: int) -> list[float]:
 
 
 async def measure(api: ApiProcess, watches: int, halves: int, count: int) -> None:
-    """Print the figures. Raises: httpx.HTTPError: the API refuses a write or does not answer."""
+    """Print the figures. Raises: httpx.HTTPError: the API refuses a write or does not respond."""
     async with httpx.AsyncClient(base_url=api.url, timeout=60) as client:
         tokens = await accounts(client)
     quiet = await elsewhere(api.url, SECRETS, count)

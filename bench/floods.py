@@ -146,7 +146,7 @@ FLOODS: dict[str, Flood] = {
 
 
 SERVED = {"headers"}
-"""Floods of ordinary requests (77 000 in a megabyte) that an existing host answers: this is load, and its CPU time is
+"""Floods of ordinary requests (77 000 in a megabyte) to an existing host: this is load, and its CPU time is
 reported but is not part of the worst case."""
 
 

@@ -1,6 +1,6 @@
 """Thousands of Services at zero: time until each is Ready, and the cost of all of them while idle.
 
-Services are applied to a whole platform with a fake runtime (`bench.lib.fleet`) at a steady rate; a watch tells when
+Services are applied to a whole platform with a fake runtime (`bench.lib.fleet`) at a steady rate; a watch shows when
 each is Ready. When all are at zero, the processor time and the memory of all processes are read: resident memory as the
 kernel shares it out (PSS), because the processes share most of their code.
 """

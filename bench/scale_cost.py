@@ -1,7 +1,7 @@
 """What one applied Service costs, from the apply until it is Ready and back at zero: CPU time, writes, reconciliations.
 
 The same Services are applied to this checkout and to an earlier commit, in alternating rounds, and the CPU times of all
-processes with Redis are compared. Counts are exact; CPU time is higher on a busy machine, its ratio hardly.
+processes with Redis are compared. Counts are exact; CPU time is higher on a busy machine, but its ratio hardly changes.
 """
 
 import argparse

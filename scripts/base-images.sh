@@ -123,7 +123,7 @@ stand_in() {
     --load --file "$recipe" "$RECIPES"
 }
 
-docker info >/dev/null 2>&1 || die 'Docker does not answer here: run scripts/engine.sh first'
+docker info >/dev/null 2>&1 || die 'Docker does not respond here: run scripts/engine.sh first'
 if [ $# -eq 0 ]; then mapfile -t images < <(named_images); else images=("$@"); fi
 say "Base images: ${images[*]}"
 for image in "${images[@]}"; do

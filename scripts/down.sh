@@ -8,7 +8,7 @@ cd "$(dirname "$0")/.."
 PLATFORM=${KNOLL_PLATFORM:-knoll}
 
 if ! docker info >/dev/null 2>&1; then
-  note 'Docker does not answer: nothing runs'
+  note 'Docker does not respond: nothing runs'
   exit 0
 fi
 

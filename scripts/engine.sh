@@ -56,7 +56,7 @@ start_engine() {
     : >"$STARTED"
   fi
   wait_for "$SOCKET_DEADLINE" engine_answers && return
-  printf 'error: Docker Engine did not answer within %d s. The end of its log:\n' "$SOCKET_DEADLINE" >&2
+  printf 'error: Docker Engine did not respond within %d s. The end of its log:\n' "$SOCKET_DEADLINE" >&2
   if [ -d /run/systemd/system ]; then journalctl -u docker -n 30 --no-pager >&2; else tail -n 30 "$LOG" >&2; fi
   exit 1
 }

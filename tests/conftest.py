@@ -1,4 +1,4 @@
-"""What all tests share: groups that run side by side, a real Redis, free ports, and programs that must be there."""
+"""What all tests share: groups that run side by side, a real Redis, free ports, and required programs."""
 
 import asyncio
 import contextlib
@@ -53,7 +53,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 
 def need(requirement: str, there: bool) -> None:
-    """Skip at a desk, fail where the run said that `what` (REDIS, DOCKER, KUBECTL) must be there."""
+    """Skip by default; fail if the run declares that `what` (REDIS, DOCKER, KUBECTL) is required."""
     if there:
         return
     if os.environ.get(f"REQUIRE_{requirement}") == "1":

@@ -1,7 +1,7 @@
-"""Images that tests make: their names belong to one run, an image is built once in it, and its end removes them.
+"""Images that tests make: their names belong to one run, each is built once in a run, and its end removes them.
 
-The images of platforms have names of the platform: `platform_name` notes those of this run. The end of the run removes
-their packet filters too, which a `knoll up` that was killed leaves behind.
+The images of platforms are named after the platform: `platform_name` records the platforms of this run. The end of the
+run removes their packet filters too, which a `knoll up` that was killed leaves behind.
 """
 
 import fcntl

@@ -1,6 +1,6 @@
-"""A container engine of a test's own, to kill and to start again: nothing of the machine's own one is touched.
+"""A container engine of a test's own, to kill and to start again; the machine's own engine is not affected.
 
-It makes no rules of packet filters (both engines would write the same chains), so instances are reached from this
+It creates no packet filter rules (both engines would write the same chains), so instances are reached from this
 machine alone.
 """
 
@@ -24,7 +24,7 @@ class OwnEngine:
     """One engine in a folder."""
 
     folder: Path
-    """Short: sockets lie in it."""
+    """Short, because it contains sockets."""
     network: int
     """Second byte of its default network's addresses, and its bridge's number."""
     process: subprocess.Popen[bytes] | None = None
@@ -35,7 +35,7 @@ class OwnEngine:
 
     @property
     def bridge(self) -> str:
-        """Of its default network. With none, or with address pools, a daemon takes the machine's `docker0` away."""
+        """Of its default network. With none, or with address pools, a daemon removes the machine's `docker0`."""
         return f"knoll-test-{self.network}"
 
     @property
@@ -44,7 +44,7 @@ class OwnEngine:
         return f"unix://{self.socket}"
 
     def start(self) -> None:
-        """Run the daemon and wait until it answers."""
+        """Run the daemon and wait until it responds."""
         command = [
             "dockerd", "--host", self.host, "--data-root", str(self.folder / "data"),
             "--exec-root", str(self.folder / "exec"), "--pidfile", str(self.folder / "pid"), f"--bridge={self.bridge}",
@@ -59,13 +59,13 @@ class OwnEngine:
             eventually_sync(self.answers, within=START_SECONDS, condition="the engine")
         except AssertionError as error:
             end = (self.folder / "log").read_text(errors="replace")[-2000:]
-            raise AssertionError(f"dockerd does not answer:\n{end}") from error
+            raise AssertionError(f"dockerd does not respond:\n{end}") from error
 
     def answers(self) -> bool:
         return self.docker("info", check=False).returncode == 0
 
     def kill(self) -> None:
-        """Kill -9 the daemon; containers run on until another one takes them over."""
+        """Kill -9 the daemon; containers keep running until another one takes them over."""
         self._end(signal.SIGKILL)
 
     def stop(self) -> None:

@@ -42,8 +42,8 @@ def registry(folder: Path, *, password: bool = False, tls_address: str = "") -> 
     """Run a registry.
 
     Args:
-        folder: where it keeps its things.
-        password: it wants `USER` and `PASSWORD`.
+        folder: for its files.
+        password: it requires `USER` and `PASSWORD`.
         tls_address: it listens there, over TLS by an authority of its own that the engine is told of. The engine takes
             loopback addresses without asking for a certificate, so it must be another.
     """
@@ -123,7 +123,7 @@ def _signed(
 
 @contextlib.contextmanager
 def _trusted(host: str, authority: Path) -> Iterator[None]:
-    """The engine looks here at each question to a registry."""
+    """The engine reads this at each request to a registry."""
     folder = Path("/etc/docker/certs.d") / host
     folder.mkdir(parents=True)
     try:

@@ -15,7 +15,7 @@ class GroupScheduling(LoadScopeScheduling):  # type: ignore[misc]  # xdist has n
     """Hands out whole groups, in the order in which their first tests were collected."""
 
     def __init__(self, config: pytest.Config, log: Producer) -> None:
-        config.option.loadscopereorder = False  # not by the number of their tests, which says little of their time
+        config.option.loadscopereorder = False  # not by the number of their tests, unrelated to duration
         super().__init__(config, log)
 
     def _split_scope(self, nodeid: str) -> str:

@@ -49,7 +49,7 @@ class Watcher(asyncio.Protocol):
         if code == 200:
             self.begun.set_result(None)
         else:
-            self.begun.set_exception(RuntimeError(f"the watch was answered with {code}"))
+            self.begun.set_exception(RuntimeError(f"the watch got status {code}"))
 
     def on_body(self, body: bytes) -> None:
         *lines, self._rest = (self._rest + body).split(b"\n")
@@ -72,7 +72,7 @@ class Crowd:
     """Watchers and writers of the ConfigMaps of one API.
 
     Attributes:
-        written: versions of all writes that were answered with success.
+        written: versions of all writes that succeeded.
     """
 
     def __init__(self, url: str) -> None:

@@ -1,6 +1,6 @@
 """An app that reads request bodies to their end: `python -m bench.lib.upload_app PORT`.
 
-nginx alone cannot be this app: `return` responds without the body, and its other handlers write bodies to disk.
+nginx alone cannot be this app: `return` responds without reading the body, and its other handlers write bodies to disk.
 """
 
 import asyncio

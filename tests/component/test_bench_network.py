@@ -1,4 +1,4 @@
-"""What a bench leaves on the engine: nothing when a signal ends it; what a killed one has left, the next removes."""
+"""What a bench leaves on the engine: nothing when a signal ends it; the next one removes what a killed one left."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""The container engine behind the fake runtime: what runs on it, what it has, and what goes wrong."""
+"""The container engine behind the fake runtime: its containers, its resources and its failures."""
 
 import asyncio
 import random
@@ -46,11 +46,11 @@ class FakeProgram:
     ignores_term: bool = False
     output: bytes = b""
     answer: Answer | None = None
-    """None answers `<instance name>\\n` after the milliseconds of `?sleep=`."""
+    """None responds with `<instance name>\\n` after the milliseconds of `?sleep=`."""
     writes: Mapping[str, bytes] = field(default_factory=dict)
-    """Path to what it writes there at its start; what lies in no own volume of its is not kept."""
+    """By path, what it writes there at its start; files outside of its own volumes are not kept."""
     refusal: str = ""
-    """The engine's words when it cannot be run at all."""
+    """The engine's message when it cannot be run at all."""
 
 
 Behave = Callable[[ContainerSpec], FakeProgram]
@@ -132,11 +132,11 @@ class FakeVolume:
     files: dict[str, File] = field(default_factory=dict)
     folders: set[str] = field(default_factory=set)
     changes: int = 0
-    """How many times its files became others."""
+    """How many times its files were replaced."""
 
 
 class FakeEngine:
-    """The machine: what runs on it, what it has, and what goes wrong."""
+    """The machine: its containers, its resources and its failures."""
 
     def __init__(self, behave: Behave = serve, capacity: Capacity = Capacity(8.0, 16 * 1024**3)) -> None:  # noqa: B008
         """

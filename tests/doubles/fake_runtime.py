@@ -1,7 +1,7 @@
 """A `Runtime` without Docker: held to the same tests, with real sockets on loopback and failures on demand.
 
-`fake_engine.FakeEngine` is the machine and keeps what runs; a `FakeRuntime` may end and another one take over, as with
-Docker.
+`fake_engine.FakeEngine` is the machine and keeps the containers; a `FakeRuntime` may end and another one take over, as
+with Docker.
 """
 
 import asyncio

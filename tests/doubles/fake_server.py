@@ -9,7 +9,7 @@ import httptools
 
 @dataclass(frozen=True, slots=True)
 class FakeRequest:
-    """What the program was asked."""
+    """A request to the program."""
 
     method: str
     target: str
@@ -21,7 +21,7 @@ class FakeRequest:
 
 @dataclass(frozen=True, slots=True)
 class FakeAnswer:
-    """What it answers."""
+    """Its response."""
 
     body: bytes = b""
     status: int = 200
@@ -42,7 +42,7 @@ class FakeServer:
         self.most_in_flight = 0
         self.answered = 0
         self.running = asyncio.Event()
-        """Cleared while the instance is paused: connections are accepted, as a kernel does, and nothing is answered."""
+        """Cleared while the instance is paused: connections are accepted, as a kernel does, but get no response."""
         self.running.set()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -59,7 +59,7 @@ class FakeServer:
         self._servers.clear()
 
     async def drain(self) -> None:
-        """Accept nothing more, and wait until every request was answered."""
+        """Accept nothing more, and wait until every request has its response."""
         self.stop_listening()
         await self._idle.wait()
 

@@ -1,4 +1,4 @@
-"""The store in memory, for tests of what stands on a store. Passes the same suite as the one on Redis."""
+"""The store in memory, for tests of code that uses a store. Passes the same suite as the one on Redis."""
 
 import time
 from collections.abc import AsyncIterator, Callable, Sequence, Set
@@ -76,7 +76,7 @@ class MemoryStore:
         return owned
 
     async def watch(self, since: int, resources: Set[str] | None = None) -> AsyncIterator[WatchEvent]:
-        """See `Store.watch`. Events are shared by all watchers: they are to be read, not changed."""
+        """See `Store.watch`. Events are shared by all watchers, which must not change them."""
         buffer, position = self._buffer, since
         if since > buffer.tip:
             raise ExpiredError(f"too old resource version: {since} (the newest version is {buffer.tip})")

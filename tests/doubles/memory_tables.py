@@ -23,7 +23,7 @@ class MemoryTable(Generic[T]):
         Args:
             name, entry: as of `RedisTable`.
             history: changes kept; a follower that is further behind is given the whole table.
-            clock: seconds, for signs of life.
+            clock: seconds, for heartbeats.
         """
         self.name = name
         self._clock = clock

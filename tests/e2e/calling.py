@@ -1,4 +1,4 @@
-"""A program that calls others (tests/e2e/caller): its image, Services that run it, and what it is asked."""
+"""A program that calls others (tests/e2e/caller): its image, Services that run it, and the requests to it."""
 
 import functools
 import os
@@ -54,7 +54,7 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 class Caller:
-    """An instance that asks others."""
+    """An instance that calls others."""
 
     def __init__(self, platform: Platform, host: str = "caller.default.localhost") -> None:
         self._platform, self._host = platform, host

@@ -66,7 +66,7 @@ class Platform:
                 os.killpg(pid, signal.SIGKILL)
 
     def remove_all(self) -> None:
-        """Take away what a platform that was killed has left on the engine."""
+        """Remove what a platform that was killed has left on the engine."""
         environment = {
             **os.environ, "KNOLL_PLATFORM": self.name, "KNOLL_INSTANCE_NETWORK": f"{self.name}-instances",
         }  # fmt: skip
@@ -92,7 +92,7 @@ class Platform:
 
 @contextlib.contextmanager
 def running(directory: Path, home: Path | None = None, **environment: str) -> Iterator[Platform]:
-    """Start a platform, wait until all of its processes are ready, and end it with everything that it made."""
+    """Start a platform, wait until all of its processes are ready, and end it with everything that it created."""
     name = platform_name("test")
     api_port, port, https_port, tls_port = free_port(), free_port(), free_port(), free_port()
     data, home = directory / "data", home or directory / "home"

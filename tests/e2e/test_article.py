@@ -1,4 +1,4 @@
-"""Manifests as they stand in articles about Knative: v1alpha1, a foreign image name, an ingress gateway to look up."""
+"""Manifests as articles about Knative show them: v1alpha1, a foreign image name, an ingress gateway to look up."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""Any process may die at any moment: what runs goes on, nothing is lost, and everything converges without help."""
+"""Any process may die at any moment: instances keep serving, nothing is lost, and everything converges without help."""
 
 import threading
 import time
@@ -95,7 +95,7 @@ def apps(platform: Platform) -> set[str]:
 
 
 def identities(platform: Platform) -> set[str]:
-    """uid of every object of the Service; empty while the API does not answer."""
+    """uid of every object of the Service; empty while the API does not respond."""
     arguments = ("get", "ksvc,configuration,route,revision", "-o", "jsonpath={.items[*].metadata.uid}")
     return set(platform.kubectl(*arguments, check=False).stdout.split())
 

@@ -1,4 +1,4 @@
-"""Never too few, never too many: bursts, new revisions under load, and what is said of it all; on the real engine."""
+"""Never too few, never too many: bursts, new revisions under load, and the reported reasons; on the real engine."""
 
 import asyncio
 import json

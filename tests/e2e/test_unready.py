@@ -1,4 +1,4 @@
-"""Instances that do not come up, each with its reason within seconds, and public service files that must just work."""
+"""Instances that do not come up, each with its reason within seconds, and public manifests that must work unchanged."""
 
 import json
 import subprocess

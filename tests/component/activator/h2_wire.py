@@ -89,7 +89,7 @@ class Wire:
         return seen
 
     async def settle(self) -> Seen:
-        """Read what was sent before a PING is answered."""
+        """Read what is sent before the response to a PING."""
         self.send(frame(PING, b"settled?"))
         while (got := await self.read()) is not None and not (got.kind == PING and got.flags & ACK):
             self.take(got)

@@ -1,4 +1,4 @@
-"""A gateway whose connections are in memory, so that a test says what arrives when, byte by byte."""
+"""A gateway whose connections are in memory, so that a test controls what arrives when, byte by byte."""
 
 import asyncio
 import socket
@@ -117,7 +117,7 @@ class Scene:
         return next((pipe for pipe in reversed(self.instance.pipes) if not pipe.lost), None)
 
     def sweep(self, seconds: float) -> None:
-        """As much later, everything is looked at once."""
+        """Let that much time pass, and run every periodic check once."""
         now = self.gateway.time() + seconds
         for exchange in [each for each in self.gateway.requests if each.deadline <= now]:
             if exchange in self.gateway.requests:
@@ -126,7 +126,7 @@ class Scene:
             connection.sweep(now)
 
     async def end(self) -> None:
-        """Everything is gone; whatever was counted in must have been counted out."""
+        """All connections have ended; every count must be back at zero."""
         self.client.end()
         await turns(3)
         for pipe in self.instance.pipes:

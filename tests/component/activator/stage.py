@@ -1,4 +1,4 @@
-"""A gateway on real sockets with apps behind it that do what a test tells them."""
+"""A gateway on real sockets with apps behind it whose behaviour a test sets."""
 
 import asyncio
 import contextlib
@@ -59,7 +59,7 @@ async def read_chunks(reader: asyncio.StreamReader) -> tuple[bytes, dict[str, st
 
 
 class App:
-    """An app's server; `handler` has each connection. Without one it answers `hello` to everything."""
+    """An app's server; `handler` handles each connection. Without one it responds with `hello` to every request."""
 
     def __init__(self, handler: Handler | None = None, name: str = "app-1") -> None:
         self.name = name
@@ -118,7 +118,7 @@ class Answer:
 
 
 class Connection:
-    """A client's connection; reads answers strictly."""
+    """A client's connection; reads responses strictly."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.reader, self.writer = reader, writer

@@ -1,4 +1,4 @@
-"""Whatever arrives in whatever order: no exception leaves a protocol's callback, and nothing stays counted in."""
+"""Any input in any order: no exception leaves a protocol's callback, and all counts return to zero."""
 
 import asyncio
 from collections.abc import Callable

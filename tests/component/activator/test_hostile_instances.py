@@ -1,4 +1,4 @@
-"""Answers that no client may get as they are: the client hears of the fault, and the next request is clean."""
+"""Responses that must not reach a client unchanged: the client gets an error, and the next request is not affected."""
 
 import asyncio
 from typing import TypeAlias

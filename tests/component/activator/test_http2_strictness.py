@@ -1,4 +1,4 @@
-"""What HTTP/2 adds to what must not pass: RFC 9113 §8.1.1, §8.2, §8.3; and drains."""
+"""Requests that must not pass by the rules of HTTP/2: RFC 9113 §8.1.1, §8.2, §8.3; and drains."""
 
 import asyncio
 

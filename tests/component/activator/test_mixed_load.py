@@ -1,4 +1,4 @@
-"""Everything at once, for a while: no request may fail that its client did not give up itself."""
+"""All kinds of load at once, for a while: no request may fail unless its client aborted it."""
 
 import asyncio
 import os

@@ -1,4 +1,4 @@
-"""RFC 9113, section by section: what a client may send, and what it gets for what it may not.
+"""RFC 9113, section by section: what a client may send, and the responses to violations.
 
 Each case is sent behind the head of a POST on stream 1, unless it is about the connection's first bytes. `SECTIONS` has
 every section that concerns a server; test_rfc9113_sent.py has those about what the gateway itself sends.

@@ -1,4 +1,4 @@
-"""No bytes of one request become another one: disguises of a body's length, read at the instance by another parser."""
+"""No part of a request becomes another request: ambiguous body lengths, read at the instance by another parser."""
 
 import itertools
 import re

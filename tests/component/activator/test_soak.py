@@ -1,7 +1,7 @@
 """The process as it is deployed, with two workers, under every kind of load while everything around it changes.
 
 Revisions roll, instances come, drain and go, and the workers are replaced by new ones again and again: no request may
-fail that its client did not give up itself, and memory stays what it is.
+fail unless its client aborted it, and memory does not grow.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""A client that stops reading: what it was sent waits in the kernel and in the app, not in the activator."""
+"""A client that stops reading: its data waits in the kernel and in the app, not in the activator."""
 
 import asyncio
 import socket

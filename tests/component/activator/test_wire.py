@@ -1,4 +1,4 @@
-"""What must not pass, on the wire: the table of the unit tests, cut anywhere, and what only a connection shows."""
+"""Invalid requests on the wire: the table of the unit tests, split anywhere, and what only a connection shows."""
 
 import asyncio
 

@@ -68,7 +68,7 @@ async def serving(
     redis: RedisClient | None = None,
     config: Callable[[], PlatformConfig] = PlatformConfig,
 ) -> AsyncIterator[Running]:
-    """The API on a free port, with the objects that are there from the first start."""
+    """The API on a free port, with the objects that exist from the first start."""
     await bootstrap.create_all(store, settings)
     app = create_app(store, settings, redis=redis, config=config)
     connections = Connections(4096, lambda: config().security.max_connections_per_address)
@@ -94,7 +94,7 @@ async def api(store: Store, settings: ApiSettings) -> AsyncIterator[Running]:
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """What a command answered."""
+    """The output of a command."""
 
     code: int
     out: str
@@ -120,13 +120,13 @@ class Kubectl:
         return [self.program, "--server", self.url, "--cache-dir", f"{home}/cache", *arguments], environment
 
     async def start(self, *arguments: str) -> asyncio.subprocess.Process:
-        """For a command that goes on until it is ended."""
+        """For a command that runs until it is ended."""
         command, environment = self.command(*arguments)
         pipe = asyncio.subprocess.PIPE
         return await asyncio.create_subprocess_exec(*command, stdout=pipe, stderr=pipe, env=environment)
 
     async def run(self, *arguments: str, stdin: str = "") -> Output:
-        """Run to the end, whatever it says."""
+        """Run to the end, whatever the exit code is."""
         command, environment = self.command(*arguments)
         pipe = asyncio.subprocess.PIPE
         process = await asyncio.create_subprocess_exec(*command, stdin=pipe, stdout=pipe, stderr=pipe, env=environment)

@@ -1,4 +1,4 @@
-"""Bodies that mean harm, or that something has mangled on the way."""
+"""Malicious bodies, and bodies that were corrupted on the way."""
 
 from collections.abc import Iterator
 
@@ -8,7 +8,7 @@ MIB = 1024 * 1024
 
 
 def whole(kind: str, inside: str, api_version: str = "v1") -> bytes:
-    """JSON of an object that is right but for what `inside` adds."""
+    """JSON of an object that is valid except for what `inside` adds."""
     return f'{{"apiVersion":"{api_version}","kind":"{kind}","metadata":{{"name":"one"}},{inside}}}'.encode()
 
 
@@ -120,7 +120,7 @@ def enveloped(api_version: str, kind: str, content: bytes) -> bytes:
 
 
 def protobufs() -> dict[str, bytes]:
-    """A right body by its plural."""
+    """A valid body by its plural."""
     metadata = field(1, field(1, b"one") + field(11, field(1, b"label") + field(2, b"value")))
     entry = field(2, field(1, b"key") + field(2, b"value"))
     port = field(1, b"http") + b"\x18\x50" + field(4, b"\x08\x00\x10\x90\x3f")

@@ -1,4 +1,4 @@
-"""The API as a process of its own, for tests that kill it or weigh it."""
+"""The API as a process of its own, for tests that kill it or measure its memory."""
 
 import os
 import signal
@@ -46,7 +46,7 @@ class ApiProcess:
         self.kill()
 
     def start(self) -> None:
-        """Start it; returns when it is ready and the first objects are there."""
+        """Start it; returns when it is ready and the first objects exist."""
         self._output = self.log.open("ab")
         self._process = subprocess.Popen(
             [sys.executable, "-m", "api"], env=self._environment, stdout=self._output, stderr=subprocess.STDOUT
@@ -58,7 +58,7 @@ class ApiProcess:
             raise
 
     def kill(self) -> None:
-        """SIGKILL: no word to any client, nothing written down."""
+        """SIGKILL: clients are not notified, and nothing is saved."""
         if self._process is not None:
             self._process.send_signal(signal.SIGKILL)
             self._process.wait()

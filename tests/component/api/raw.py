@@ -1,4 +1,4 @@
-"""Bytes to the API and back, for what no HTTP client would send."""
+"""Raw connections to the API, for requests that no HTTP client sends."""
 
 import asyncio
 from collections.abc import AsyncIterator

@@ -1,4 +1,4 @@
-"""Bounds of heads, bodies, connections, requests and streams, and what is answered whatever is going on."""
+"""Bounds of heads, bodies, connections, requests and streams, and requests that are always served."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable

@@ -1,4 +1,4 @@
-"""A web page that a browser on this machine shows gets nothing of the plain port, where no token is needed.
+"""A web page that a browser on this machine shows gets nothing from the plain port, where no token is needed.
 
 Requests are as browsers send them (Fetch Standard): a page cannot set Host, Origin or Sec-Fetch-*, and can send a
 simple request to any address.

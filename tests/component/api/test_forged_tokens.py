@@ -1,4 +1,4 @@
-"""Tokens that no one was given are not believed, however they are made."""
+"""Tokens that the platform did not issue are rejected, however they are made."""
 
 import base64
 import hashlib

@@ -1,4 +1,4 @@
-"""The forms in which objects are sent and answered: JSON, YAML, tables, metadata alone, older versions."""
+"""The forms in which objects are sent and returned: JSON, YAML, tables, metadata alone, older versions."""
 
 import pytest
 

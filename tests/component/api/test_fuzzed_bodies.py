@@ -1,4 +1,4 @@
-"""Hostile bodies: each is refused or taken, never with a 500, and the process stays within a fixed memory."""
+"""Hostile bodies: each is refused or accepted, never with a 500, and the memory of the process stays bounded."""
 
 import json
 from collections.abc import Iterator

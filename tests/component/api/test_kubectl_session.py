@@ -1,4 +1,4 @@
-"""A session of the real kubectl against the API as a process, with its controllers: what is typed, and what is told."""
+"""A session of the real kubectl against the API as a process, with its controllers: the commands and their output."""
 
 import asyncio
 import json

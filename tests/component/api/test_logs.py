@@ -1,4 +1,4 @@
-"""Logs of instances: passed on from the autoscaler as they come."""
+"""Logs of instances: passed on from the autoscaler as they arrive."""
 
 import asyncio
 from collections.abc import AsyncIterator

@@ -1,4 +1,4 @@
-"""Namespaces: what is in one goes with it."""
+"""Namespaces: the objects in one are deleted with it."""
 
 import asyncio
 

@@ -1,4 +1,4 @@
-"""Objects over HTTP: what is written is read back, and refused when it must be."""
+"""Objects over HTTP: valid ones are stored and read back, invalid ones are refused."""
 
 import asyncio
 from typing import Any

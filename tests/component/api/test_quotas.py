@@ -1,4 +1,4 @@
-"""ResourceQuotas, asked for by many at once."""
+"""ResourceQuotas, used by many clients at once."""
 
 import asyncio
 from collections.abc import Callable

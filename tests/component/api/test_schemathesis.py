@@ -1,4 +1,4 @@
-"""Requests made from our own OpenAPI documents: whatever they hold, the API answers, and never with a 500."""
+"""Requests generated from our own OpenAPI documents: the API responds to each, and never with a 500."""
 
 import contextlib
 import json

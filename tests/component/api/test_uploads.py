@@ -1,4 +1,4 @@
-"""Sources on their way to a build."""
+"""Uploads of sources for builds."""
 
 import asyncio
 import hashlib

@@ -90,7 +90,7 @@ class AutoscalerHarness:
         await eventually(listens, condition="the autoscaler listens")
 
     async def stop(self) -> None:
-        """As a process that ends: instances run on."""
+        """As when the process ends: instances keep running."""
         if self._running:
             self._running.cancel()
             await asyncio.gather(self._running, return_exceptions=True)

@@ -1,4 +1,4 @@
-"""Armed instances: for which Revisions, from when to when, and what a request gets of them."""
+"""Armed instances: for which Revisions, for how long, and their effect on a request."""
 
 import asyncio
 import base64

@@ -1,4 +1,4 @@
-"""Instances that start and do not become ready, or stop being so: what is done, and what users are shown of it."""
+"""Instances that start and do not become ready, or stop being so: what is done, and what users see of it."""
 
 from collections.abc import Callable
 from typing import Any

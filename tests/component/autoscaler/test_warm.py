@@ -1,4 +1,4 @@
-"""Warm windows keep instances, and let them go, without a request."""
+"""Warm windows keep instances, and release them, without a request."""
 
 from knoll.values import kinds
 from tests.component.autoscaler.conftest import QUICK, Activator, AutoscalerHarness

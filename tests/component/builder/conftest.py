@@ -1,4 +1,4 @@
-"""A real builder process between a real Redis and a real engine, and what the API would hand to it."""
+"""A real builder process between a real Redis and a real engine, with the input that the API would provide."""
 
 import contextlib
 import hashlib
@@ -66,7 +66,7 @@ class Yard:
     uploads: Path
     environment: Mapping[str, str]
     prefix: str
-    """Of every image tag of this test; also the name of its platform, by which its pins are told."""
+    """Of every image tag of this test; also the name of its platform, by which its pins are recognised."""
     builders: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
     def start(self) -> subprocess.Popen[bytes]:
@@ -102,7 +102,7 @@ class Yard:
         return uid
 
     async def answer(self, name: str, namespace: str = "default") -> builds.Resolution | None:
-        """What was answered about a Revision until now."""
+        """The results about a Revision so far."""
         table: RedisTable[builds.Resolution] = RedisTable(self.redis, builds.RESOLUTIONS, builds.Resolution)
         _, entries = await table.snapshot()
         entry = entries.get(f"{namespace}/{name}")
@@ -118,7 +118,7 @@ class Yard:
         return resolution
 
     async def ready(self) -> None:
-        """Wait until a builder says that it works."""
+        """Wait until a builder reports that it is ready."""
         address = f"http://127.0.0.1:{self.environment['KNOLL_BUILDER_ADMIN_PORT']}/readyz"
 
         async def answers() -> bool:

@@ -1,4 +1,4 @@
-"""What a build does not reach. Each attack is tried on the engine's own builder too, where it succeeds."""
+"""What a build cannot reach. Each attack is tried on the engine's own builder too, where it succeeds."""
 
 import asyncio
 import contextlib

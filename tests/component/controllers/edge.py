@@ -1,6 +1,7 @@
-"""The far edge of the controllers on a real Redis: a builder, an autoscaler and activators that follow a script.
+"""The processes around the controllers, on a real Redis: a builder, an autoscaler and activators that follow a script.
 
-As those processes do, it repeats what Redis did not answer: on a busy machine even connecting may take too long.
+Like the real processes, they repeat calls to which Redis did not respond: on a busy machine even connecting may take
+too long.
 """
 
 import asyncio
@@ -37,7 +38,7 @@ async def answered(call: Callable[[], Awaitable[T]]) -> T:
 
 
 class Edge:
-    """Answers what the controllers ask for, through the tables, as the other processes do."""
+    """Responds to the controllers through the tables, as the other processes do."""
 
     def __init__(self, redis: RedisClient, store: RedisStore, url: str) -> None:
         self._redis = redis
@@ -47,7 +48,7 @@ class Edge:
         self.missing: set[str] = set()
         """Images that cannot be resolved."""
         self.failing: dict[str, StartFailure] = {}
-        """Revisions that do not come up, and why."""
+        """Revisions that do not become ready, and why."""
         self.jobs: list[tuple[str, str]] = []
         """(`resolve` or `build`, name) of everything that the builder was asked for."""
         self.served: dict[str, Any] = {}
@@ -63,7 +64,7 @@ class Edge:
             self.start_activator(f"activator-{number}")
 
     def start_activator(self, name: str, obeys: Callable[[], bool] = lambda: True) -> None:
-        """Args: obeys: whether it acknowledges what it is told just now."""
+        """Args: obeys: whether it acknowledges changes at the moment."""
         self._tasks.append(asyncio.create_task(self._route(name, obeys)))
 
     async def stop(self) -> None:
@@ -143,7 +144,7 @@ class Edge:
         acknowledged = 0
 
         async def live() -> None:
-            """A sign of life each second, as activators give it."""
+            """A heartbeat each second, as activators send it."""
             while True:
                 await asyncio.sleep(1)
                 with suppress(StoreUnavailableError):

@@ -1,4 +1,4 @@
-"""A task that is cancelled while it talks to Redis ends: leadership, the loop and every shutdown stand on that."""
+"""A task that is cancelled while it talks to Redis ends: leadership, the loop and every shutdown depend on that."""
 
 import asyncio
 

@@ -1,4 +1,4 @@
-"""The controllers on a real Redis: what a user applies goes all the way, and the far edge follows a script."""
+"""The controllers on a real Redis, from what a user applies to its traffic; the other processes follow a script."""
 
 import asyncio
 import uuid

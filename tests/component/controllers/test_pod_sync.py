@@ -1,4 +1,4 @@
-"""Pods and the objects behind a Revision, on a real Redis; a script takes the part of the autoscaler."""
+"""Pods and the objects behind a Revision, on a real Redis; a script acts as the autoscaler."""
 
 import asyncio
 from collections.abc import AsyncIterator

@@ -1,4 +1,4 @@
-"""Redis goes away and comes back: nothing is lost and everything goes on by itself."""
+"""Redis goes away and comes back: nothing is lost and everything continues by itself."""
 
 import asyncio
 import shutil

@@ -1,4 +1,4 @@
-"""An update that is given the present object: one round trip less, with the same guarantees."""
+"""An update that is given the current object: one round trip less, with the same guarantees."""
 
 from collections.abc import AsyncIterator
 

@@ -1,4 +1,4 @@
-"""The filter in front of the engine's socket, with an engine that writes down what reaches it."""
+"""The filter in front of the engine's socket, with an engine that records what reaches it."""
 
 import asyncio
 import contextlib

@@ -1,7 +1,7 @@
-"""Runs inside one network namespace: answers on some TCP and UDP ports, and tries to reach others when asked.
+"""Runs inside one network namespace: responds on some TCP and UDP ports, and tries to reach others when asked.
 
 Reads `tcp HOST PORT`, `udp HOST PORT` or `broadcast PORT` from stdin, one a line, and prints `yes` or `no`. With
-`received` it prints how many datagrams came to its UDP ports.
+`received` it prints how many datagrams arrived at its UDP ports.
 """
 
 import contextlib

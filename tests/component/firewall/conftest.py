@@ -1,4 +1,4 @@
-"""The firewall process in the network namespace of a machine in miniature."""
+"""The firewall process in the network namespace of a simulated machine."""
 
 import os
 import shutil

@@ -1,4 +1,4 @@
-"""A machine in miniature: network namespaces for the machine, two bridges with containers, and what is outside."""
+"""A simulated machine: network namespaces for the machine, two bridges with containers, and hosts outside."""
 
 import contextlib
 import subprocess
@@ -31,7 +31,7 @@ class Host:
         assert self._read() == "ready"
 
     def reaches(self, address: str, port: int, kind: str = "tcp") -> bool:
-        """Whether a connection is answered, or a datagram."""
+        """Whether a connection or a datagram gets a response."""
         return self.ask(kind, address, str(port)) == "yes"
 
     def ask(self, *arguments: str) -> str:
@@ -81,7 +81,7 @@ class Machine:
 
 @contextlib.contextmanager
 def machine() -> Iterator[Machine]:
-    """Set it up, start its agents, and take all of it away."""
+    """Set it up, start its agents, and remove all of it afterwards."""
     made = Machine()
     try:
         _lay(made)

@@ -1,4 +1,4 @@
-"""The kernel takes every policy, whole, and shows it the same each time."""
+"""The kernel accepts every policy as a whole, and lists it the same each time."""
 
 import subprocess
 import sys

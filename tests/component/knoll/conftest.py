@@ -1,4 +1,4 @@
-"""The store and the tables in both their forms, and a Redis that can be killed."""
+"""Both implementations of the store and of the tables, and a Redis that can be killed."""
 
 import shutil
 import signal

@@ -1,4 +1,4 @@
-"""One leader at a time, and soon another when it goes."""
+"""One leader at a time, and soon another one after it ends."""
 
 import asyncio
 import signal

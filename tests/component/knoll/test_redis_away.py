@@ -1,4 +1,4 @@
-"""Nothing acknowledged is lost, and everybody goes on, when Redis dies, stands still or comes back empty."""
+"""No acknowledged write is lost, and all clients continue, when Redis dies, hangs or comes back empty."""
 
 import asyncio
 import re

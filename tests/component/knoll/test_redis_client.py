@@ -1,4 +1,4 @@
-"""One pipelined connection: order, cancellation, errors, and what happens when Redis dies, stands still or returns."""
+"""One pipelined connection: order, cancellation, errors, and what happens when Redis dies, hangs or returns."""
 
 import asyncio
 import re

@@ -1,4 +1,4 @@
-"""What of Secrets lies in Redis: envelopes, in the objects, in the history and in the append-only file."""
+"""What Redis stores of Secrets: envelopes, in the objects, in the history and in the append-only file."""
 
 import asyncio
 import contextlib

@@ -1,4 +1,4 @@
-"""What a store promises, asked of both."""
+"""The guarantees of a store, tested with both implementations."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable

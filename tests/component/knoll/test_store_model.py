@@ -1,4 +1,4 @@
-"""Both stores against a few lines that say what a store is, under any mix of writes."""
+"""Both stores against a short model of a store, under any mix of writes."""
 
 import asyncio
 from collections.abc import Awaitable

@@ -1,4 +1,4 @@
-"""What a table promises, asked of both."""
+"""The guarantees of a table, tested with both implementations."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable

@@ -1,4 +1,4 @@
-"""One way to set up instances and accidents, for Docker and for the fake: what lets them share their tests."""
+"""One way to set up instances and failures, for Docker and for the fake, so that both share their tests."""
 
 import asyncio
 import json
@@ -174,7 +174,7 @@ def docker_runs() -> bool:
 
 
 def build_image(directory: Path, reference: str = IMAGE) -> None:
-    """The test program as an image from nothing, built once a run: by this machine's Go, or else that of an image."""
+    """The test program in an empty image, built once a run: by this machine's Go, or else that of an image."""
     build_once(reference, lambda: _build_image(directory, reference))
 
 

@@ -1,4 +1,4 @@
-"""What every runtime does, asked of Docker and of the fake alike."""
+"""The contract of every runtime, tested with Docker and with the fake."""
 
 import asyncio
 import re

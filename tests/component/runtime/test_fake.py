@@ -1,4 +1,4 @@
-"""What only the fake has: accidents on demand, and numbers about what happens in its instances."""
+"""What only the fake has: failures on demand, and counts of what happens in its instances."""
 
 import asyncio
 from collections.abc import AsyncIterator

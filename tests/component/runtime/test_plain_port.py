@@ -1,4 +1,4 @@
-"""Containers of the engine are no administrators on the API's plain port, whatever network and user they have."""
+"""Containers of the engine are not administrators on the API's plain port, whatever network and user they have."""
 
 import asyncio
 import os

@@ -1,4 +1,4 @@
-"""ImagePuller images: a real engine, and a registry of one image that counts what it is asked."""
+"""Pulling images: a real engine, and a registry of one image that counts its requests."""
 
 import asyncio
 import hashlib

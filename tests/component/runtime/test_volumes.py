@@ -1,4 +1,4 @@
-"""Volumes on Docker and on the fake, and what only Docker can show of them."""
+"""Volumes on Docker and on the fake, and properties that only Docker's volumes have."""
 
 import asyncio
 

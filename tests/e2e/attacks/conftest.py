@@ -42,7 +42,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 
 @pytest.fixture(scope="session")
 def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder to build: the program of tests/e2e/caller, which connects where it is told to."""
+    """A folder to build: the program of tests/e2e/caller, which connects to the addresses that it is given."""
     folder = tmp_path_factory.mktemp("program")
     source = ROOT / "tests/e2e/caller"
     environment = {**os.environ, "CGO_ENABLED": "0", "GOTOOLCHAIN": "local"}
@@ -115,7 +115,7 @@ def external() -> Iterator[Outside]:
 
 @pytest.fixture(scope="session")
 def host_port() -> Iterator[int]:
-    """A service of this machine that listens on all of its addresses, and answers HTTP with what is secret."""
+    """A service of this machine that listens on all of its addresses, and responds to HTTP with a secret."""
     answer = f"HTTP/1.1 200 OK\r\nContent-Length: {len(CANARY)}\r\nConnection: close\r\n\r\n{CANARY}".encode()
     with socket.create_server(("0.0.0.0", 0), backlog=64) as listener:
 

@@ -1,5 +1,5 @@
-"""A platform as an operator runs it, with Compose, and two tenants on it: A, who attacks, and B, whose things are at
-stake. Everything that is secret contains `CANARY`."""
+"""A platform as an operator runs it, with Compose, and two tenants on it: A, who attacks, and B, who is
+attacked. Everything that is secret contains `CANARY`."""
 
 import base64
 import contextlib
@@ -30,7 +30,7 @@ ATTACKER, VICTIM = "sec-a", "sec-b"
 
 @dataclass(frozen=True)
 class User:
-    """Someone with a token."""
+    """A user with a token."""
 
     kubeconfig: Path
     home: Path
@@ -164,7 +164,7 @@ class Site:
         return str(json.loads(listed)[0]["NetworkSettings"]["Networks"][full]["IPAddress"])
 
     def configure(self, config_map: str, **data: str | None) -> None:
-        """Set keys of a ConfigMap of the platform; None takes one away. `_` stands for `-`."""
+        """Set keys of a ConfigMap of the platform; None removes one. `_` stands for `-`."""
         patch = json.dumps({"data": {key.replace("_", "-"): value for key, value in data.items()}})
         self.admin.kubectl("patch", "configmap", config_map, "-n", "knative-serving", "--type=merge", "-p", patch)
 
@@ -208,7 +208,7 @@ class Site:
 
 @contextlib.contextmanager
 def running(folder: Path) -> Iterator[Site]:
-    """Build the platform's image from this tree, start it, and take all of it away."""
+    """Build the platform's image from this tree, start it, and remove all of it afterwards."""
     site = Site(folder)
     try:
         site.script("export_build_settings; docker compose build --quiet api")

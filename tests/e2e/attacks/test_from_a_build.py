@@ -1,4 +1,4 @@
-"""What A has built reaches nothing by the way of its steps, and takes nothing of B's images."""
+"""The steps of A's builds reach nothing that is protected, and cannot use B's images."""
 
 import json
 import subprocess

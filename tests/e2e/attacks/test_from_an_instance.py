@@ -1,4 +1,4 @@
-"""A's code in an instance reaches nothing of B's, of the platform's or of the machine's, but what is public."""
+"""A's code in an instance reaches nothing of B's, of the platform's or of the machine's, except what is public."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""A's token does nothing outside of A's namespace, and opens no more than it may."""
+"""A's token gives no rights outside of A's namespace, and inside only those of A's role."""
 
 import base64
 import json

@@ -135,7 +135,7 @@ func addresses() told {
 	return told{Addresses: texts}
 }
 
-// notFound says whether there is no such name, as against a server that does not answer.
+// notFound says whether there is no such name, as opposed to a server that does not respond.
 func notFound(err error) bool {
 	var failed *net.DNSError
 	return errors.As(err, &failed) && failed.IsNotFound

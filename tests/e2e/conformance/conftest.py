@@ -24,7 +24,7 @@ DOCKERFILE = 'FROM scratch\nCOPY program /program\nUSER 65532\nENTRYPOINT ["/pro
 
 
 class Namespace:
-    """Services of one namespace, asked through the gateway."""
+    """Services of one namespace, called through the gateway."""
 
     def __init__(self, platform: Platform, name: str) -> None:
         self.platform, self.name = platform, name
@@ -54,7 +54,7 @@ class Namespace:
             return client.get(path, headers={"Host": self.host(service), **(headers or {})}, timeout=timeout)
 
     def report(self, service: str, **headers: str) -> Any:
-        """What the program says of itself."""
+        """What the program reports about itself."""
         answer = self.ask(service, headers=headers)
         assert answer.status_code == 200, answer.text
         return answer.json()
@@ -72,7 +72,7 @@ def service(
     spec: dict[str, Any] | None = None,
     **container: Any,
 ) -> dict[str, Any]:
-    """A Service of one container; it keeps its instance, so that what is asked twice is asked of the same one."""
+    """A Service of one container; it keeps its instance, so that all requests reach the same one."""
     kept = {"autoscaling.knative.dev/min-scale": "1", **(annotations or {})}
     template = {
         "metadata": {"annotations": kept},

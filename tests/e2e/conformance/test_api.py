@@ -1,4 +1,4 @@
-"""Knative's conformance tests of the API: what objects, their status and the requests to them must be like."""
+"""Knative's conformance tests of the API: requirements on objects, their status and the requests to them."""
 
 import json
 import threading

@@ -1,4 +1,4 @@
-"""Revisions as the API leaves them: defaulted, images pinned."""
+"""Revisions as the API stores them: defaulted, images pinned."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Workflows and templates for the hosting service are well formed, and name what exists."""
+"""Workflows and templates for the hosting service are well formed, and refer to existing things."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What a report says of answered requests."""
+"""The outcomes of requests in a report."""
 
 from hypothesis import given
 from hypothesis import strategies as st

@@ -1,4 +1,4 @@
-"""The files of cluster-local names: what stands in them, and that they are as the routing table says."""
+"""The files of cluster-local names: their content, and that they match the routing table."""
 
 from collections.abc import Mapping
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What is kept of the request log of each instance, and who reads on."""
+"""What is kept of the request log of each instance, and which readers follow it."""
 
 import pytest
 from hypothesis import given

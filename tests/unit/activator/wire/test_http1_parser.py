@@ -1,4 +1,4 @@
-"""Heads: what is refused with what, and what reaches an instance."""
+"""Heads: which are refused with which status, and what reaches an instance."""
 
 import pytest
 from hypothesis import given

@@ -1,4 +1,4 @@
-"""So many requests and streams of one user at a time."""
+"""The limits of concurrent requests and streams of one user."""
 
 from contextlib import ExitStack
 

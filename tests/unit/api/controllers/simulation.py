@@ -1,6 +1,6 @@
 """A simulation without Redis: actions are applied to the cache, so that whole chains run in a millisecond.
 
-The far edge (builder, autoscaler, activators) is scripted by the tests: they fill the tables.
+The other processes (builder, autoscaler, activators) are scripted by the tests, which fill the tables.
 """
 
 from collections import deque
@@ -99,7 +99,7 @@ class Simulation:
         else:
             self._gone(kind.id, namespace, name)
 
-    # What the far edge does
+    # What the other processes do
 
     def resolved(self, revision: str, error: str = "", namespace: str = "default") -> None:
         body = self.get(kinds.REVISION, revision, namespace)
@@ -162,7 +162,7 @@ class Simulation:
             key = next(iter(self._dirty))
             del self._dirty[key]
             self.reconcile(key)
-        raise AssertionError(f"the controllers never come to rest; still waiting: {list(self._dirty)}")
+        raise AssertionError(f"the controllers never settle; still waiting: {list(self._dirty)}")
 
     def reconcile(self, key: ObjectKey, most: int = 1000) -> None:
         """Reconcile an object, and with it the objects that it creates.

@@ -1,4 +1,4 @@
-"""When the builder is asked, what its answers become, and the Events that tell a user of it."""
+"""When jobs are sent to the builder, what becomes of its results, and the Events that inform users."""
 
 import asyncio
 

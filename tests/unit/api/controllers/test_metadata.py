@@ -1,4 +1,4 @@
-"""Labels, annotations and owners: what is copied to whom, what goes when it is taken away, and what stays."""
+"""Labels, annotations and owners: what is copied to which object, what is removed with its source, and what stays."""
 
 import pytest
 

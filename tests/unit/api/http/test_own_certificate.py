@@ -1,4 +1,4 @@
-"""The API's certificates: who believes them, and when they are issued anew."""
+"""The API's certificates: which clients trust them, and when they are issued again."""
 
 import ssl
 import stat

@@ -1,4 +1,4 @@
-"""Paths, Accept headers, query parameters, metadata, tables and answers: tables of small rules."""
+"""Paths, Accept headers, query parameters, metadata, tables and responses: tables of small rules."""
 
 from contextlib import suppress
 from typing import Any

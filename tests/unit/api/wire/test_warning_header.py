@@ -1,4 +1,4 @@
-"""Warnings as a header that every client can read, whatever a manifest's keys hold."""
+"""Warnings as a header that every client can read, whatever a manifest's keys contain."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""Who is evicted for what it uses of the disk, in Kubernetes' words."""
+"""Which instance is evicted for its disk usage, with Kubernetes' messages."""
 
 from dataclasses import replace
 

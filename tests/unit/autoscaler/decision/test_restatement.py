@@ -1,7 +1,7 @@
 """Two hours of traffic, tick by tick: every decision equals that of a plain restatement of the published algorithm.
 
-The restatement shares no code and no data structure with the autoscaler: it keeps each second's load in a list, walks
-it anew at each tick, and follows the steps in the order in which Knative's documentation and source tell them
+The restatement shares no code and no data structure with the autoscaler: it keeps each second's load in a list, scans
+it again at each tick, and follows the steps in the order in which Knative's documentation and source have them
 (Knative Serving, pkg/autoscaler/scaling/autoscaler.go and pkg/reconciler/autoscaling/kpa/scaler.go). Time is virtual.
 """
 

@@ -1,4 +1,4 @@
-"""Which container's log is meant."""
+"""Which container's log is requested."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The last words of a container."""
+"""The termination message of a container."""
 
 from collections.abc import AsyncIterator
 

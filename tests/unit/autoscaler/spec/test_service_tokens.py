@@ -1,4 +1,4 @@
-"""Tokens are given out once, renewed in good time, and never when they would not be accepted."""
+"""Tokens are issued once, renewed in time, and never issued when they would not be accepted."""
 
 from typing import Any
 

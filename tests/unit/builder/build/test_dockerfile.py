@@ -1,4 +1,4 @@
-"""Which images a Dockerfile names, and what becomes of its frontend."""
+"""Which images a Dockerfile names, and what happens to its frontend."""
 
 import pytest
 from hypothesis import given

@@ -1,4 +1,4 @@
-"""What a worker makes of the state of a build."""
+"""How a worker changes the state of a build."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Which registries a namespace may ask: what is refused as it is written, and what is refused after resolution."""
+"""Which registries a namespace may contact: what is refused by its name, and what after its resolution."""
 
 from collections.abc import Collection
 from ipaddress import ip_address

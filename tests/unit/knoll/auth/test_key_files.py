@@ -1,4 +1,4 @@
-"""Folders of keys: made once, each process's own, unreadable for others."""
+"""Folders of keys: created once, one for each process, unreadable for others."""
 
 import stat
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Credentials of registries: which Secret counts for which image."""
+"""Credentials of registries: which Secret applies to which image."""
 
 import base64
 import json

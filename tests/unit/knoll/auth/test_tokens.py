@@ -1,4 +1,4 @@
-"""Tokens of ServiceAccounts: what is minted is believed, and nothing else."""
+"""Tokens of ServiceAccounts: issued tokens are accepted, and no others."""
 
 import base64
 import json

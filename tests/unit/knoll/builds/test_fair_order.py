@@ -1,4 +1,4 @@
-"""The order of builds: no namespace waits for all that another has asked for."""
+"""The order of builds: no namespace waits for all builds of another."""
 
 from collections import defaultdict
 

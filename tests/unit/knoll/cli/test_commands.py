@@ -1,4 +1,4 @@
-"""Commands that need no platform, and what is said when there is none."""
+"""Commands that need no platform, and the messages of the others when there is none."""
 
 import contextlib
 import http.server

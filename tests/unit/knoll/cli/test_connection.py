@@ -1,4 +1,4 @@
-"""Which platform a command speaks to when it is told, and when it is not; what the doctor says of open ports."""
+"""Which platform a command uses, with and without options; what the doctor reports about open ports."""
 
 import pwd
 from collections.abc import Iterator

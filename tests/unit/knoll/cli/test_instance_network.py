@@ -1,4 +1,4 @@
-"""What instances of `knoll up` can reach here, and what is said when that is less than all."""
+"""What instances of `knoll up` can reach here, and the messages when that is not everything."""
 
 import socket
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""What the doctor says of user namespaces and of the limits that instances share."""
+"""What the doctor reports about user namespaces and of the limits that instances share."""
 
 import pytest
 

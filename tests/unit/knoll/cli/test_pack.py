@@ -1,4 +1,4 @@
-"""What of a folder goes into a source, by `.dockerignore` and without one."""
+"""Which files of a folder go into a source, with and without `.dockerignore`."""
 
 import io
 import os

@@ -1,4 +1,4 @@
-"""Waiting until a Service is ready, and what is said meanwhile."""
+"""Waiting until a Service is ready, and what is printed meanwhile."""
 
 from typing import Any, cast
 

@@ -1,4 +1,4 @@
-"""Text of tenants on a terminal: it shows, and does nothing."""
+"""Text of tenants on a terminal: it is shown, and controls nothing."""
 
 import os
 import pty

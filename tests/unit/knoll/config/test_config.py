@@ -1,4 +1,4 @@
-"""Knative's ConfigMaps as values: defaults, units, and values that cannot be."""
+"""Knative's ConfigMaps as values: defaults, units, and invalid values."""
 
 import contextlib
 import inspect

@@ -1,4 +1,4 @@
-"""Lists of what is open: what they may say."""
+"""Lists of allowed destinations: which entries are valid."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Templates of the request log, in Go's words."""
+"""Templates of the request log, in the syntax of Go's templates."""
 
 import contextlib
 import json

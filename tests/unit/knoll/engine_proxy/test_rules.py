@@ -1,4 +1,4 @@
-"""What may be asked of the engine: every shape that the runtime uses, and none that gives the machine away."""
+"""Which calls of the engine are allowed: all that the runtime makes, and none that gives access to the machine."""
 
 import copy
 import json

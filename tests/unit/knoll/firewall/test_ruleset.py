@@ -1,4 +1,4 @@
-"""Rulesets: what holds for every policy. That the kernel takes them, and what passes, is for the component tests."""
+"""Rulesets: what holds for every policy. Component tests show that the kernel accepts them, and which packets pass."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""Settings come from the environment, and what cannot be is told with the variable's name."""
+"""Settings come from the environment, and errors about invalid values name the variable."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""The URL of Redis: every form that redis-py takes for the same Redis."""
+"""The URL of Redis: every form that redis-py accepts for the same Redis."""
 
 from typing import Any
 

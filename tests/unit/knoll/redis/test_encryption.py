@@ -1,4 +1,4 @@
-"""Envelopes hold what they were made of, for the subject and the keys they were made with alone."""
+"""Envelopes can be opened only for the subject, and with the keys, that they were created with."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Each error that Redis replies, and what it is for our callers."""
+"""Each error that Redis replies, and the error that our callers get."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""What is squeezed is got back whole, whatever its like was, and what is alike takes little room."""
+"""Compressed data is restored exactly, whatever the dictionary was, and similar data takes little space."""
 
 import json
 import uuid

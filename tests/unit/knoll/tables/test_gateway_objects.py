@@ -1,4 +1,4 @@
-"""What the data path is told of objects: no more than it uses, and of Secrets only certificates that are asked for."""
+"""What the data path gets of objects: no more than it uses, and of Secrets only certificates that are referred to."""
 
 from pathlib import Path
 from typing import Any

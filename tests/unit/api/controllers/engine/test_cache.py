@@ -1,4 +1,4 @@
-"""The cache takes in writes and watch events in any order and stays right."""
+"""The cache accepts writes and watch events in any order and stays correct."""
 
 from typing import Any
 

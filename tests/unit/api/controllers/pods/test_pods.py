@@ -1,4 +1,4 @@
-"""The Pod of an instance, and what stands behind its Revision, in each state."""
+"""The Pod of an instance, and the objects behind its Revision, in each state."""
 
 from typing import Any
 

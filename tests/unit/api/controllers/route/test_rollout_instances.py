@@ -1,4 +1,4 @@
-"""Traffic moves to instances that are there: each share waits for them, but not for ever."""
+"""Traffic moves to ready instances: each share waits for them, but not forever."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""The program that looks at and forwards to what listens in a sandbox, run on this machine."""
+"""The program that lists listening sockets in a sandbox and forwards to them, run on this machine."""
 
 import contextlib
 import platform

@@ -1,4 +1,4 @@
-"""Whether an image of the sandbox's name is the sandbox's."""
+"""Whether an image with the name of the sandbox's image has its content."""
 
 import hashlib
 from typing import Any

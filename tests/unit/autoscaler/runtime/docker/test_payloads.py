@@ -1,4 +1,4 @@
-"""What the engine is asked to create."""
+"""The requests that create objects on the engine."""
 
 from dataclasses import replace
 from typing import Any

@@ -1,4 +1,4 @@
-"""Archives unpacked on a real disk, as the engine unpacks them, show what was asked for."""
+"""Archives unpacked on a real disk, as the engine unpacks them, show the requested files."""
 
 import io
 import subprocess

@@ -1,4 +1,4 @@
-"""What a Revision's containers may not be, in the words that users of Knative know."""
+"""Invalid containers of a Revision, with Knative's messages."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""Probes that a Revision may not have, in the words that users of Knative know."""
+"""Invalid probes of a Revision, with Knative's messages."""
 
 import pytest
 

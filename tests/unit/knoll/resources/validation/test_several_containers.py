@@ -1,4 +1,4 @@
-"""Sidecars and init containers that a Revision may not have, in the words that users of Knative know."""
+"""Invalid sidecars and init containers of a Revision, with Knative's messages."""
 
 import copy
 

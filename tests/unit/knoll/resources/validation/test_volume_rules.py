@@ -1,4 +1,4 @@
-"""What a Revision's volumes and their mounts may not be, in the words that users of Knative know."""
+"""Invalid volumes and mounts of a Revision, with Knative's messages."""
 
 import pytest
 
