@@ -9,13 +9,13 @@ def parts(arrived: float, served: float, answered: float, timing: StartTiming) -
     Args:
         arrived: when the request arrived, epoch seconds.
         served: when it got its slot.
-        answered: when the head of the response came, the clock of `served`.
+        answered: when the head of the response arrived, on the clock of `served`.
         timing: when the instance reached each step of its start.
 
     Returns:
         Seconds that sum to the wait: `queue` (until the start was requested, and from ready to served), `schedule`
         (until a sandbox was available), `start` (until the program ran), `ready` (until the probe succeeded),
-        `response` (from served until the program answered).
+        `response` (from served until the program responded).
         Time before the arrival of the request is not counted.
     """
     total = max(0.0, served - arrived)

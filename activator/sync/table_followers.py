@@ -23,7 +23,7 @@ log = structlog.get_logger()
 HEARTBEAT_SECONDS = 2.0
 """Below half of `FOLLOWER_TTL`. On the wall clock, so that the followers of a process send theirs together."""
 LATE_SECONDS = 0.005
-"""Delay, so that a timer that fires a little early is not before its time."""
+"""Delay, so that a timer that fires a little early still fires after its due time."""
 RETRY_SECONDS = 0.25
 
 

@@ -261,7 +261,7 @@ class Ngh2Codec(CodecBase):
             self.budget.spend(1)
 
     def _fault(self, stream: int) -> str:
-        """Return why the library has reset a stream: its events do not say, but they follow the frame at once."""
+        """Return why the library has reset a stream. Its events lack the reason, but follow the frame at once."""
         if self._last_kind == http2_frames.DATA:
             return WRONG_LENGTH if self._client else "the body does not have the declared length"
         if self._last_kind != http2_frames.HEADERS:

@@ -54,7 +54,7 @@ MAX_READING, MAX_WRITING = 200, 100
 
 
 class InFlight:
-    """Limits the concurrent requests of all users, so that those that are accepted are answered in time.
+    """Limits the concurrent requests of all users, so that accepted ones get a response in time.
 
     Clients obey `Retry-After`. Source: kube-apiserver, `--max-requests-inflight`, `--max-mutating-requests-inflight`.
     """
@@ -65,7 +65,7 @@ class InFlight:
 
     @contextmanager
     def admit(self, *, writing: bool) -> Iterator[None]:
-        """Count a request that is no stream while it is served. Raises: TooManyRequestsError."""
+        """Count a request that is not a stream while it is served. Raises: TooManyRequestsError."""
         if self._open[writing] >= self._limits[writing]:
             raise TooManyRequestsError("Too many requests, please try again later.")
         self._open[writing] += 1

@@ -329,7 +329,7 @@ class ManagedInstance:
         began = self._drain_began or self._deps.clock()
         if self._may_hold_requests and not self._drain_began:
             await first(self._drained(), self._lifecycle.reached({LifecycleState.LOST}))
-        # A program that was never ready may ignore SIGTERM, and one that is lost cannot be asked to end.
+        # A program that was never ready may ignore SIGTERM, and one that is lost cannot be sent SIGTERM.
         graceful = self._was_ready and self.state is not LifecycleState.LOST
         grace = remaining_grace(self.spec.grace_seconds, self._deps.clock() - began) if graceful else 0.0
         await remove(self._deps.runtime, self.name, grace)

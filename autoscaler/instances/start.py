@@ -1,4 +1,4 @@
-"""Starting a new instance: reserve capacity, pull images, prepare volumes, then ask the engine, with retries.
+"""Starting a new instance: reserve capacity, pull images, prepare volumes, then call the engine, with retries.
 
 With Docker, `runtime.docker.create_containers` creates and starts the containers.
 """

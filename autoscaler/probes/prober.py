@@ -145,7 +145,7 @@ class Prober:
         self._report_changes(container, ["unready"] if self._ready else [], "stopped")
 
     def restarted(self, container: str) -> None:
-        """The container was restarted: its probes begin anew."""
+        """The container was restarted: its probes start again."""
         self.stopped(container)
         self._begin(container)
 

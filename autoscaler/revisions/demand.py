@@ -6,7 +6,7 @@ from knoll.messages.reports import RevisionReport
 POKE_SECONDS = 1.5
 """How long the waiting requests of a poke count; after that, reports include them."""
 REPORT_SECONDS = 3.0
-"""A report older than this says nothing about the present."""
+"""A report older than this is ignored: it is outdated."""
 
 
 class Demand:

@@ -405,7 +405,7 @@ class RevisionScaler:
 
 
 def _since_release(instance: Instance, row: InstanceRow) -> Instance:
-    """Count the times of an instance that was armed as users were shown them: the engine has those of the arming."""
+    """Count the times of an instance that was armed as users have seen them: the engine has those of the arming."""
     started = {container.name: container.started for container in row.containers}
     containers = tuple(
         replace(container, started_at=max(container.started_at, started.get(container.name, 0.0)))

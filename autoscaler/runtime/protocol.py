@@ -58,7 +58,7 @@ class Runtime(Protocol):
 
         Args:
             spec: what to start.
-            scheduled: called once when there is a sandbox, before the engine is asked for a container: the address is
+            scheduled: called once when there is a sandbox, before containers are created in it: the address is
                 known from here on (state `starting`), so probing may begin before `start` returns.
             admit: called with the address before any container runs, and awaited; its errors end the start.
 

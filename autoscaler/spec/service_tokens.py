@@ -41,7 +41,7 @@ class ServiceTokens:
         """By uids of Revision and account, audience and lifetime."""
 
     def sign_with(self, key: SigningKey) -> None:
-        """Sign with this key from now on; tokens signed with another key are issued anew."""
+        """Sign with this key from now on; tokens signed with another key are issued again."""
         if key != self._key:
             self._key = key
             self._issued.clear()

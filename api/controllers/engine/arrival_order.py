@@ -1,4 +1,4 @@
-"""In which order objects are reconciled: those of the Service that has waited longest come first. Pure.
+"""The order in which objects are reconciled: those of the Service that has waited longest come first. Pure.
 
 A backlog then delays Services by their place in it, instead of letting each wait for the first steps of all others. The
 steps of a Service that is nearly ready are among the first, because it arrived early.
@@ -43,7 +43,7 @@ class ArrivalOrder:
         return Rank(in_background, arrival)
 
     def settled(self, root: Root) -> None:
-        """Called when a root has reached its goal, has failed, or is gone: its next change arrives anew."""
+        """Called when a root has reached its goal, failed, or was deleted: its next change counts as a new arrival."""
         self._arrivals.pop(root, None)
 
 

@@ -62,9 +62,9 @@ class Executor:
         self._writing: dict[ObjectKey, tuple[Collection[ObjectKey], Json]] = {}
 
     def writers_of(self, key: ObjectKey, body: Json) -> Collection[ObjectKey]:
-        """The objects whose reconciliation is writing this body now; empty if the write is of another process.
+        """The objects whose reconciliation is writing this body now; empty if another process wrote it.
 
-        The event of a write may arrive before its answer.
+        The event of a write may arrive before its response.
         """
         by, written = self._writing.get(key, ((), None))
         if written is None or {**body, "metadata": None} != {**written, "metadata": None}:

@@ -259,7 +259,7 @@ class Controllers:
         return key[2] if key[0] in (kinds.SERVICE.id, kinds.CONFIGURATION.id, kinds.ROUTE.id) else ""
 
     def _settle(self, key: ObjectKey) -> None:
-        """Let the next change of a Service arrive anew if it is ready, has failed, or is gone."""
+        """Count the next change of a Service as a new arrival if it is ready, has failed, or was deleted."""
         name = self._service_of(key)
         service = self.state.cache.get(kinds.SERVICE.id, key[1], name) if name else None
         if service is None or (objects.observed(service) and objects.condition_status(service) != UNKNOWN):
@@ -359,7 +359,7 @@ class Controllers:
         steps.append((child, replace(first, actions=status_writes.about_stored(others, new, stored or body))))
 
     def _waits(self, key: ObjectKey, actions: Sequence[Action]) -> bool:
-        """Whether a status is not written now; the key is queued for the time when it must be."""
+        """Whether a status is not written now; if so, the key is queued for the time when it must be."""
         now = asyncio.get_running_loop().time()
         if not status_writes.can_wait(actions) or now >= self._late.setdefault(key, now + LATE_SECONDS):
             self._late.pop(key, None)

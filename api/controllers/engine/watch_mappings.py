@@ -24,8 +24,8 @@ def keys(seen: CacheChange, cache: Cache, by: Collection[ObjectKey] = ()) -> set
     """The keys that a change affects: of objects whose reconciliation reads what changed.
 
     Args:
-        by: the objects whose reconciliation made the change, if one did. They are not affected: they were reconciled
-            with what they wrote in mind.
+        by: the objects whose reconciliation made the change, if one did. They are not affected: their
+            reconciliation took it into account.
     """
     affected = {seen.key} if seen.key[0] in RECONCILED else set()
     match seen.key[0]:

@@ -19,7 +19,7 @@ class SettlingKeys:
         self._due[key] = (min(now + quiet, latest), latest)
 
     def forget(self, key: str) -> None:
-        """Called when a key was handled otherwise."""
+        """Called when a key was handled in another way."""
         self._due.pop(key, None)
 
     def next_due(self) -> float | None:

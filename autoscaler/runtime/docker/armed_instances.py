@@ -121,7 +121,7 @@ class ArmedInstances:
             _close(armed.connections)
 
     def forget_all(self) -> None:
-        """This process ends or does not lead any more: the next one asks the containers."""
+        """This process ends or no longer leads: the next one queries the containers."""
         for name in list(self._armed):
             self.forget(name)
 
@@ -153,7 +153,7 @@ class ArmedInstances:
     async def recognised(
         self, instances: Iterable[Instance], containers: Mapping[str, Sequence[ListedContainer]], *, keep: bool
     ) -> list[Instance]:
-        """Return instances with the state of those that wait for their release; each unknown one is asked.
+        """Return instances with the state of those that wait for their release; each unknown one is queried.
 
         Args:
             containers: by instance.
