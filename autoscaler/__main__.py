@@ -19,6 +19,7 @@ from contextlib import AbstractAsyncContextManager
 from functools import partial
 
 import msgspec
+import uvloop
 
 from autoscaler.decision.capacity import Machine
 from autoscaler.io import metrics, views
@@ -128,7 +129,7 @@ def main() -> None:
     logs.set_up(settings.log_level, settings.log_format, "autoscaler")
     work = remove_all if REMOVE_ALL in sys.argv[1:] else show_network if NETWORK in sys.argv[1:] else serve
     try:
-        asyncio.run(work(settings))
+        uvloop.run(work(settings))
     except (KnollError, OSError) as error:
         sys.exit(f"autoscaler: {error}")
 

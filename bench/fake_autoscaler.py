@@ -1,6 +1,6 @@
 """The real autoscaler with a runtime that needs no engine: each instance is a listening socket."""
 
-import asyncio
+import uvloop
 
 from autoscaler.__main__ import OpenRuntime, serve
 from autoscaler.runtime.model import Capacity
@@ -19,7 +19,7 @@ def runtime(_: AutoscalerSettings) -> OpenRuntime:
 def main() -> None:
     settings = AutoscalerSettings.or_exit()
     logs.set_up(settings.log_level, settings.log_format, "autoscaler")
-    asyncio.run(serve(settings, runtime))
+    uvloop.run(serve(settings, runtime))
 
 
 if __name__ == "__main__":

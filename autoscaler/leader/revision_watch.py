@@ -118,12 +118,17 @@ class RevisionWatch:
                 else:
                     self._delete(scaler)
         elif is_resolved(notice.new):
+            if notice.old is not None and is_same(notice.old, notice.new) and self._has(notice.new):
+                return
             try:
                 revision, _ = parse(Revision, notice.new)
             except InvalidResourceError as error:
                 log.error("revision not readable", revision=notice.key, error=str(error))
                 return
             self._apply(revision)
+
+    def _has(self, body: Json) -> bool:
+        return body["metadata"]["uid"] in self._registry.by_uid
 
     def _apply(self, revision: Revision) -> None:
         assert self._volume_sync is not None
@@ -160,6 +165,20 @@ class RevisionWatch:
         except NotFoundError:
             return True
         return False
+
+
+def is_same(old: Json, new: Json) -> bool:
+    """Return whether only what this process does not read has changed: conditions and the like."""
+    return _read_parts(old) == _read_parts(new)
+
+
+def _read_parts(revision: Json) -> tuple[object, ...]:
+    meta, status = revision["metadata"], revision.get("status") or {}
+    return (
+        *(meta.get(name) for name in ("uid", "generation", "labels", "annotations", "deletionTimestamp")),
+        revision["spec"],
+        *(status.get(name) for name in ("containerStatuses", "initContainerStatuses")),
+    )
 
 
 def is_resolved(revision: Json) -> bool:
