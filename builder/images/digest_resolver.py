@@ -11,7 +11,8 @@ import structlog
 
 from builder.images.access import ImageAccess, access_of
 from builder.images.built_images import BuiltImages
-from builder.images.engine_images import EngineImages, engine_at
+from builder.images.engine_images import EngineClients, EngineImages
+from builder.images.shared_answers import SharedAnswers
 from knoll.auth import registry_secrets
 from knoll.auth.registry_auth import Credential
 from knoll.concurrency.backoff import Backoff
@@ -43,16 +44,21 @@ class DigestResolver:
         self.answers: Table[builds.Resolution] = RedisTable(redis, builds.RESOLUTIONS, builds.Resolution)
         self._running: set[str] = set()
         self._slots = asyncio.Semaphore(MAX_LOOK_UPS)
+        self._engine = EngineClients(settings.docker_socket)
+        self._shared = SharedAnswers()
 
     async def run(self) -> None:
         """Run until cancelled; continues after Redis or the engine was unavailable."""
-        async with asyncio.TaskGroup() as group:
-            async for update in self._unresolved.follow():
-                entries = update.entries if isinstance(update, Reset) else {update.field: update.value}
-                for uid, request in entries.items():
-                    if request and uid not in self._running:
-                        self._running.add(uid)
-                        group.create_task(self._answer_until_done(uid, request))
+        try:
+            async with asyncio.TaskGroup() as group:
+                async for update in self._unresolved.follow():
+                    entries = update.entries if isinstance(update, Reset) else {update.field: update.value}
+                    for uid, request in entries.items():
+                        if request and uid not in self._running:
+                            self._running.add(uid)
+                            group.create_task(self._answer_until_done(uid, request))
+        finally:
+            self._engine.close()
 
     @asynccontextmanager
     async def paused(self) -> AsyncIterator[None]:
@@ -64,6 +70,7 @@ class DigestResolver:
                 acquired += 1
             yield
         finally:
+            self._shared.forget_pins()
             for _ in range(acquired):
                 self._slots.release()
 
@@ -99,7 +106,7 @@ class DigestResolver:
         credentials = await registry_secrets.read(self._store, meta["namespace"], spec)
         access = await access_of(self._store, self._built, meta["namespace"])
         try:
-            images = await asyncio.to_thread(_look_up, self._settings, access, spec, credentials.credentials)
+            images = await asyncio.to_thread(self._look_up, access, spec, credentials.credentials)
         except ImageError as error:
             return builds.Resolution(meta["uid"], error=f"{error}{credentials.hint}")
         except RuntimeUnavailableError:
@@ -110,17 +117,16 @@ class DigestResolver:
             return builds.Resolution(meta["uid"], error=f"the look-up failed, see the log of the builder: {error!r}")
         return builds.Resolution(meta["uid"], images=images)
 
-
-def _look_up(
-    settings: BuilderSettings, access: ImageAccess, spec: Json, credentials: Sequence[Credential]
-) -> tuple[builds.Resolved, ...]:
-    with engine_at(settings.docker_socket) as engine:
-        images = EngineImages(engine, settings.platform, access)
-        return tuple(
-            builds.Resolved(
-                container["name"],
-                container["image"],
-                images.resolve(container["image"], container.get("imagePullPolicy", ""), credentials),
+    def _look_up(
+        self, access: ImageAccess, spec: Json, credentials: Sequence[Credential]
+    ) -> tuple[builds.Resolved, ...]:
+        with self._engine.borrowed() as engine:
+            images = EngineImages(engine, self._settings.platform, access, self._shared)
+            return tuple(
+                builds.Resolved(
+                    container["name"],
+                    container["image"],
+                    images.resolve(container["image"], container.get("imagePullPolicy", ""), credentials),
+                )
+                for container in [*spec["containers"], *spec.get("initContainers", [])]
             )
-            for container in [*spec["containers"], *spec.get("initContainers", [])]
-        )

@@ -4,9 +4,11 @@ The engine queries the registry (`/distribution/…`), so its mirrors, certifica
 """
 
 import contextlib
+import functools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from queue import Empty, SimpleQueue
 from typing import Any, Literal
 
 import docker
@@ -15,6 +17,7 @@ from docker.utils import parse_repository_tag
 from requests.exceptions import ReadTimeout, RequestException
 
 from builder.images.access import ImageAccess
+from builder.images.shared_answers import SharedAnswers
 from knoll.auth.registry_auth import Credential, matching
 from knoll.resources.validation.reserved_images import PINNED_PREFIX
 from knoll.values.errors import ImageError, RuntimeUnavailableError
@@ -91,20 +94,61 @@ def _familiar(repository: str) -> str:
 @contextlib.contextmanager
 def engine_at(docker_socket: Path, seconds: int = ENGINE_SECONDS) -> Iterator[docker.DockerClient]:
     """Yield a client of the engine. Raises: RuntimeUnavailableError."""
-    try:
-        client = docker.DockerClient(base_url=f"unix://{docker_socket}", timeout=seconds)
-    except DockerException as error:
-        raise RuntimeUnavailableError(f"the container engine does not respond at {docker_socket}: {error}") from error
+    client = _connected(docker_socket, seconds)
     try:
         yield client
     finally:
         client.close()
 
 
+def _connected(docker_socket: Path, seconds: int) -> docker.DockerClient:
+    try:
+        return docker.DockerClient(base_url=f"unix://{docker_socket}", timeout=seconds)
+    except DockerException as error:
+        raise RuntimeUnavailableError(f"the container engine does not respond at {docker_socket}: {error}") from error
+
+
+class EngineClients:
+    """Clients of the engine that are used again: to make one costs more than to look an image up. Thread-safe."""
+
+    def __init__(self, docker_socket: Path) -> None:
+        self._socket = docker_socket
+        self._idle: SimpleQueue[docker.DockerClient] = SimpleQueue()
+
+    @contextlib.contextmanager
+    def borrowed(self) -> Iterator[docker.DockerClient]:
+        """Yield a client for one thread. Raises: RuntimeUnavailableError."""
+        try:
+            client = self._idle.get_nowait()
+        except Empty:
+            client = _connected(self._socket, ENGINE_SECONDS)
+        try:
+            yield client
+        except BaseException:
+            client.close()
+            raise
+        api: Any = client.api
+        api.timeout = ENGINE_SECONDS
+        self._idle.put(client)
+
+    def close(self) -> None:
+        """Close the clients that are not borrowed."""
+        while not self._idle.empty():
+            self._idle.get_nowait().close()
+
+
 class EngineImages:
     """The engine's images as one namespace sees them. Uses the Docker SDK, which blocks."""
 
-    def __init__(self, client: docker.DockerClient, platform: str, access: ImageAccess = OWNERS) -> None:
+    def __init__(
+        self,
+        client: docker.DockerClient,
+        platform: str,
+        access: ImageAccess = OWNERS,
+        answers: SharedAnswers | None = None,
+    ) -> None:
+        """Args: answers: shared with other look-ups."""
+        self._answers = answers or SharedAnswers()
         self._client = client
         self._platform = platform
         self._access = access
@@ -137,7 +181,7 @@ class EngineImages:
             problem = "the local engine has no such image"
             for place in ("registry",) if pinned else order(policy, repository, tag or "", local):
                 if place == "local" and local:
-                    self._pin(local)
+                    self._answers.pin(local.id, functools.partial(self._pin, local))
                     return local_digest(repository, local)
                 if place == "registry":
                     if self._skips(reference) and not pinned:
@@ -166,6 +210,10 @@ class EngineImages:
         api: Any = self._client.api  # its time-out is typed as whole seconds
         api.timeout = self._config.digest_resolution_timeout_seconds
         matches = matching(credentials, reference)
+        question = (reference, tuple(matches), api.timeout)
+        return self._answers.digest(question, lambda: self._asked(reference, matches))
+
+    def _asked(self, reference: str, matches: Sequence[Credential]) -> str:
         for credential in matches[:-1]:
             with contextlib.suppress(APIError):
                 return str(self._client.images.get_registry_data(reference, credential.for_engine()).id)
