@@ -68,13 +68,18 @@ async def run(
     queue = JobQueue(settings.redis_url)
     lease = Lease(redis, LEASE, f"{socket.gethostname()}/{os.getpid()}")
 
+    tables = tables_on(redis)
+    naming = Naming(port=settings.public_port, https_port=settings.public_https_port, reserved=own_hosts(settings))
+    # Kept from one term of leadership to the next, which then looks only at what changed.
+    controllers = Controllers(store, tables, queue, naming, metrics=metrics)
+
     async def lead() -> None:
         for problem in await unsafe_settings(redis):
             log.warning("redis may lose objects", problem=problem)
-        # Created for each term of leadership: the state of the last term may be outdated.
-        tables = tables_on(redis)
-        naming = Naming(port=settings.public_port, https_port=settings.public_https_port, reserved=own_hosts(settings))
-        controllers = Controllers(store, tables, queue, naming, metrics=metrics)
+        nonlocal controllers
+        if (await store.list_packed(kinds.NAMESPACE.id)).version < controllers.version:
+            # Redis was restored from an older file: what the last term knew is worth nothing.
+            controllers = Controllers(store, tables, queue, naming, metrics=metrics)
         informers = Informers(store, [Informer(store, kind.id) for kind in OWNERS_AND_OWNED])
         shown = RedisTable(redis, INSTANCES, RevisionInstances)
         published = RedisTable(redis, GATEWAY_OBJECTS, GatewayObject)

@@ -15,27 +15,25 @@ import structlog
 
 from api.controllers.engine import dispatch, status_writes, watch_mappings
 from api.controllers.engine.acknowledgements import Acknowledgements
-from api.controllers.engine.arrival_order import ArrivalOrder, Rank, root_of
 from api.controllers.engine.cache import CacheChange
 from api.controllers.engine.cluster_state import ClusterState
 from api.controllers.engine.executor import Executor
+from api.controllers.engine.failures import Failures
 from api.controllers.engine.metrics import ControllerMetrics
 from api.controllers.engine.recorder import Recorder
+from api.controllers.engine.service_order import ServiceOrder
 from api.controllers.engine.tables import Outputs, Tables
 from api.controllers.engine.work_queue import WorkQueue
-from api.controllers.reconciler import failure, objects
+from api.controllers.reconciler import objects
 from api.controllers.reconciler.actions import (
     Action,
     Create,
-    Delete,
     ObjectKey,
     PutRoute,
     ReconcileResult,
     RemoveRoute,
-    Update,
     UpdateStatus,
 )
-from api.controllers.reconciler.conditions import UNKNOWN
 from api.controllers.route import hosts
 from knoll.builds.queue import JobQueue
 from knoll.concurrency.backoff import Backoff, until_available
@@ -53,7 +51,7 @@ from knoll.values.errors import (
     NotFoundError,
     StoreUnavailableError,
 )
-from knoll.values.labels import SERVICE, SYSTEM_NAMESPACE
+from knoll.values.labels import SYSTEM_NAMESPACE
 
 log = structlog.get_logger()
 
@@ -102,20 +100,30 @@ class Controllers:
         self._clock = clock
         self._workers = workers
         self.state = ClusterState(naming=naming)
-        self._order = ArrivalOrder()
-        self.queue = WorkQueue(rank=self._rank)
+        self._order = ServiceOrder(self.state.cache)
+        self.queue = WorkQueue(rank=self._order.rank)
         self._turn = asyncio.Lock()
         self._floors: dict[str, int] = {}
-        self._conflicted: set[ObjectKey] = set()
+        self._left: set[ObjectKey] | None = None
+        """What the last term of leadership left undone; None before the first, which begins with every object."""
         self._late: dict[ObjectKey, float] = {}
         """Objects whose status waits to be written, and until when, on the loop's clock."""
         self._recorder = Recorder(store, clock)
         self._acknowledgements = Acknowledgements(tables.routing, self._reached)
         outputs = Outputs(store, tables, queue)
         self._executor = Executor(outputs, self.state, self._recorder.emit, self._seen, clock)
+        self._failures = Failures(store, self.state.cache, self.queue, self._executor, self._seen, clock)
+
+    @property
+    def version(self) -> int:
+        """The version of the store that was read; 0 before the first run."""
+        return max(self._floors.values(), default=0)
 
     async def run(self) -> None:
-        """Run until cancelled; retries while Redis is unavailable."""
+        """Run until cancelled; retries while Redis is unavailable.
+
+        May be run again, after another process may have led: it then looks only at what changed meanwhile.
+        """
         await self._load_when_available()
         try:
             async with asyncio.TaskGroup() as group:
@@ -129,11 +137,17 @@ class Controllers:
                 group.create_task(self._recorder.run())
                 for event in ready:
                     await event.wait()
-                self._add_all()
+                if self._left is None:
+                    self._add_all()
+                for key in self._left or ():
+                    self.queue.add(key)
+                self._left = set()
                 for _ in range(self._workers):
                     group.create_task(self._work())
         finally:
-            self.queue.close()
+            dropped = self.queue.close()
+            if self._left is not None:
+                self._left |= dropped
 
     # Changes
 
@@ -248,23 +262,6 @@ class Controllers:
         for path in self.state.routing:
             self.queue.add(dispatch.routing_key(path), in_background=True)
 
-    # Order
-
-    def _rank(self, key: ObjectKey, in_background: bool) -> Rank:
-        return self._order.rank(root_of(key, self._service_of(key)), in_background=in_background)
-
-    def _service_of(self, key: ObjectKey) -> str:
-        if key[0] == kinds.REVISION.id:
-            return objects.labels(self.state.cache.get(*key) or {"metadata": {}}).get(SERVICE, "")
-        return key[2] if key[0] in (kinds.SERVICE.id, kinds.CONFIGURATION.id, kinds.ROUTE.id) else ""
-
-    def _settle(self, key: ObjectKey) -> None:
-        """Count the next change of a Service as a new arrival if it is ready, has failed, or was deleted."""
-        name = self._service_of(key)
-        service = self.state.cache.get(kinds.SERVICE.id, key[1], name) if name else None
-        if service is None or (objects.observed(service) and objects.condition_status(service) != UNKNOWN):
-            self._order.settled(root_of(key, name))
-
     # Workers
 
     async def _work(self) -> None:
@@ -276,6 +273,10 @@ class Controllers:
                     # come between two of them, however many are due.
                     await asyncio.sleep(0)
                 await self._reconcile(key)
+            except asyncio.CancelledError:
+                # The next term of leadership begins with it.
+                self.queue.add(key)
+                raise
             finally:
                 self.queue.done(key)
 
@@ -294,6 +295,10 @@ class Controllers:
                     for left, _ in steps:
                         self.queue.add(left)
                     return
+        except asyncio.CancelledError:
+            for child in children:
+                self.queue.add(child)
+            raise
         finally:
             for child in children:
                 self.queue.done(child)
@@ -320,14 +325,13 @@ class Controllers:
                 else:
                     await self._executor.carry_out(action, (key,))
             except (ConflictError, AlreadyExistsError, NotFoundError) as error:
-                await self._read_again(key, action, error)
+                await self._failures.conflicted(key, action, error)
                 return False
             except KnollError as error:
-                await self._failed(key, error, is_new=key in children)
+                await self._failures.failed(key, error, is_new=key in children)
                 return False
-        self._conflicted.discard(key)
-        self.queue.succeeded(key)
-        self._settle(key)
+        self._failures.none(key)
+        self._order.reconciled(key)
         if outcome.again:
             self.queue.add(key)
         if outcome.requeue_after is not None:
@@ -372,53 +376,3 @@ class Controllers:
             self._acknowledgements.expect(path, self.state.routing[path][0])
         else:
             self._acknowledgements.forget(path)
-
-    async def _read_again(self, key: ObjectKey, action: Action, error: KnollError) -> None:
-        """Read an object that another process changed; reconcile again, at once the first time, then with back-off."""
-        log.debug("object changed by another writer", key=key, error=str(error))
-        try:
-            await self._refresh(_object_of(action))
-        except KnollError as failed:
-            await self._failed(key, failed)
-            return
-        if key in self._conflicted:
-            self.queue.retry(key)
-        else:
-            self._conflicted.add(key)
-            self.queue.add(key)
-
-    async def _refresh(self, key: ObjectKey | None) -> None:
-        if key is None:
-            return
-        # Read before the request: until the response arrives, the cache may receive another object of that name.
-        cached = self.state.cache.get(*key)
-        try:
-            self._seen(self.state.cache.put(key[0], await self._store.get(*key), force=True))
-        except NotFoundError:
-            if cached:
-                self._seen(self.state.cache.remove(*key, int(cached["metadata"]["resourceVersion"])))
-
-    async def _failed(self, key: ObjectKey, error: KnollError, *, is_new: bool = False) -> None:
-        """Retry later, and say so in the status.
-
-        Args: is_new: the object was created with a status that expected success.
-        """
-        seconds = self.queue.retry(key)
-        log.warning("object not reconciled", key="/".join(key), error=str(error), retry_in=round(seconds, 3))
-        body = self.state.cache.get(*key)
-        unobserved = failure.unobserved(kinds.BY_ID[key[0]], body, self._clock(), is_new=is_new) if body else None
-        if body and unobserved:
-            try:
-                await self._executor.carry_out(UpdateStatus(key[0], body, unobserved), (key,))
-            except KnollError:
-                # The first error is logged above; the failure to write the status is a consequence of it.
-                return
-
-
-def _object_of(action: Action) -> ObjectKey | None:
-    match action:
-        case Create(resource, body) | Update(resource, _, body) | UpdateStatus(resource, _, body):
-            return objects.key_of(resource, body)
-        case Delete(resource, namespace, name, _):
-            return (resource, namespace, name)
-    return None

@@ -24,6 +24,8 @@ MAX_QUEUED = 10_000
 """Limit of Events waiting to be written; more are dropped, which is logged."""
 MESSAGE_LENGTH = 1024
 """Longest message, in characters; the rest is cut off."""
+CONCURRENCY = 16
+"""Events that are written concurrently: their commands share a round trip to Redis."""
 WRITE_DELAY_SECONDS = 0.1
 """Delay before Events are written, in seconds."""
 
@@ -67,8 +69,12 @@ def event(emit: Emit, before: Json | None, now: float) -> Json:
     }
 
 
+def _key_of(emit: Emit) -> tuple[str, str]:
+    return emit.about["metadata"].get("namespace") or "default", name_of(emit)
+
+
 class Recorder:
-    """Writes Events one after the other in the background."""
+    """Writes Events in the background."""
 
     def __init__(self, store: Store, clock: Callable[[], float]) -> None:
         self._store = store
@@ -99,15 +105,24 @@ class Recorder:
             # The first reconciliations of a Service are more urgent than the Events about them.
             await asyncio.sleep(WRITE_DELAY_SECONDS)
             while self._waiting:
-                emit = self._waiting.popleft()
-                try:
-                    await self._write(emit)
-                except KnollError as error:
-                    log.warning("event not written", reason=emit.reason, message=emit.message, error=str(error))
+                await asyncio.gather(*(self._try_to_write(emit) for emit in self._next()))
+
+    def _next(self) -> list[Emit]:
+        """Events of different names, which can be written concurrently."""
+        events: dict[tuple[str, str], Emit] = {}
+        while self._waiting and len(events) < CONCURRENCY and _key_of(self._waiting[0]) not in events:
+            emit = self._waiting.popleft()
+            events[_key_of(emit)] = emit
+        return list(events.values())
+
+    async def _try_to_write(self, emit: Emit) -> None:
+        try:
+            await self._write(emit)
+        except KnollError as error:
+            log.warning("event not written", reason=emit.reason, message=emit.message, error=str(error))
 
     async def _write(self, emit: Emit) -> None:
-        namespace = emit.about["metadata"].get("namespace") or "default"
-        key = (namespace, name_of(emit))
+        key = _key_of(emit)
         before: Json | None = None
         if key in self._written:
             try:

@@ -125,14 +125,16 @@ class WorkQueue:
             self._again.discard(key)
             self.add(key)
 
-    def close(self) -> None:
-        """Drop all queued keys and timers."""
+    def close(self) -> set[ObjectKey]:
+        """Drop all queued keys and timers, and return them."""
+        dropped = {*self._queued, *self._again, *self._timers}
         for timer in self._timers.values():
             timer.cancel()
         self._timers.clear()
         self._ready.clear()
         self._queued.clear()
         self._again.clear()
+        return dropped
 
     def _due(self, key: ObjectKey) -> None:
         self._timers.pop(key, None)

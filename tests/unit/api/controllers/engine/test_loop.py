@@ -5,10 +5,12 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
+from prometheus_client import CollectorRegistry
 
 from api.controllers.engine import acknowledgements
 from api.controllers.engine.acknowledgements import Acknowledgements
 from api.controllers.engine.loop import Controllers
+from api.controllers.engine.metrics import ControllerMetrics
 from api.controllers.engine.tables import Tables
 from api.controllers.reconciler import objects
 from knoll.messages import builds, routing, scale
@@ -52,8 +54,11 @@ def tables(builder: Builder) -> Tables:
 
 
 @asynccontextmanager
-async def running(store: MemoryStore, builder: Builder) -> AsyncIterator[Controllers]:
-    controllers = Controllers(store, tables(builder), None, clock=lambda: NOW)  # type: ignore[arg-type]
+async def running(
+    store: MemoryStore, builder: Builder, controllers: Controllers | None = None
+) -> AsyncIterator[Controllers]:
+    if controllers is None:
+        controllers = Controllers(store, tables(builder), None, clock=lambda: NOW)  # type: ignore[arg-type]
     task = asyncio.create_task(controllers.run())
     try:
         yield controllers
@@ -107,6 +112,47 @@ async def test_many_objects_are_all_reconciled() -> None:
         await eventually(lambda: len(builder.asked) == 100)
         await eventually(lambda: controllers.queue.idle)
         assert len(set(builder.asked)) == 100
+
+
+async def test_a_leader_that_returns_looks_only_at_what_changed() -> None:
+    store, builder, registry = MemoryStore(), Builder(), CollectorRegistry()
+    for number in range(30):
+        await store.create(kinds.CONFIGURATION.id, a_configuration(f"app-{number}"))
+    metrics = ControllerMetrics(registry)
+    first = Controllers(store, tables(builder), None, clock=lambda: NOW, metrics=metrics)  # type: ignore[arg-type]
+
+    def reconciled() -> float:
+        samples = [sample for metric in registry.collect() for sample in metric.samples]
+        return sum(sample.value for sample in samples if sample.name.endswith("_total"))
+
+    async with running(store, builder, first) as controllers:
+        await eventually(lambda: len(builder.asked) == 30)
+        await eventually(lambda: controllers.queue.idle)
+    before = reconciled()
+    await store.create(kinds.CONFIGURATION.id, a_configuration("late"))
+    async with running(store, builder, first) as controllers:
+        await eventually(lambda: "late-00001" in builder.asked)
+        await eventually(lambda: controllers.queue.idle)
+    # Each unanswered look-up has a timer, which is looked at again.
+    revisions = 30
+    assert reconciled() - before <= revisions + 10, "Configurations that did not change were reconciled"
+    assert builder.asked.count("app-0-00001") == 1
+
+
+async def test_what_was_interrupted_is_done_in_the_next_term() -> None:
+    store, builder = MemoryStore(), Builder()
+    builder.away = True
+    await store.create(kinds.CONFIGURATION.id, a_configuration())
+    first = Controllers(store, tables(builder), None, clock=lambda: NOW)  # type: ignore[arg-type]
+    async with running(store, builder, first):
+
+        async def is_there() -> bool:
+            return bool((await store.list(kinds.REVISION.id)).items)
+
+        await eventually(is_there)
+    builder.away = False
+    async with running(store, builder, first):
+        await eventually(lambda: builder.asked == ["app-00001"])
 
 
 class Reached:
@@ -200,7 +246,7 @@ async def test_an_object_that_comes_while_its_namesake_is_missed_is_not_forgotte
     cache, resource = controllers.state.cache, kinds.CONFIGURATION.id
     cache.put(resource, await store.create(resource, a_configuration()))
     await store.delete(resource, "default", "app")
-    looking = asyncio.create_task(controllers._refresh((resource, "default", "app")))
+    looking = asyncio.create_task(controllers._failures._refresh((resource, "default", "app")))
     await store.asked.wait()
     made = await store.create(resource, a_configuration())
     cache.put(resource, made)
