@@ -168,7 +168,7 @@ def armed_instances(_: str) -> Iterator[Finding]:
     elif built or compiler:
         yield Finding("armed instances", True, f"{state}; up to {bound}")
     else:
-        fix = "without them a cold start takes the engine's time (Debian: apt-get install gcc); Compose includes them"
+        fix = "without them a cold start takes longer (Debian: apt-get install gcc); Compose includes them"
         # Not a failure: everything else works.
         yield Finding("armed instances", True, "off: their program is not compiled, and there is no C compiler", fix)
 
