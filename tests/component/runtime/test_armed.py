@@ -63,7 +63,11 @@ ABOUT_RIGHTS = (
     "Cap",
     "NoNewPrivs",
     "Seccomp:",
-    "Sig",
+    # Not SigQ: the signals that are queued for all processes of the user on this machine.
+    "SigPnd",
+    "SigBlk",
+    "SigIgn",
+    "SigCgt",
     "ShdPnd",
     "Umask",
     "Pid",
