@@ -11,7 +11,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from api.auth import authorization, reviews
 from api.auth.authenticator import Authenticator
 from api.auth.authorization import Attributes, Binding
-from api.auth.fair_use import FairUse, InFlight
+from api.auth.fair_use import FairUse, MaxRequestsInFlight
 from api.auth.identity import ANONYMOUS, AUTHENTICATED, LOCAL, User, service_account
 from api.auth.streams import Streams, Sweep
 from api.http.connections import HEALTH
@@ -54,7 +54,7 @@ class Access:
         self._authenticator = authenticator
         self._fair_use = fair_use
         self._streams = streams
-        self._in_flight = InFlight()
+        self._in_flight = MaxRequestsInFlight()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":

@@ -53,7 +53,7 @@ MAX_READING, MAX_WRITING = 200, 100
 """Requests that are served concurrently, without streams: about a second of work. kube-apiserver has 400 and 200."""
 
 
-class InFlight:
+class MaxRequestsInFlight:
     """Limits the concurrent requests of all users, so that accepted ones get a response in time.
 
     Clients obey `Retry-After`. Source: kube-apiserver, `--max-requests-inflight`, `--max-mutating-requests-inflight`.

@@ -1,4 +1,4 @@
-"""The library that every process of Knoll stands on.
+"""The library that all processes of Knoll use.
 
 It holds what more than one process needs: the resources and their rules, the store, the tables by which processes
 tell each other what they know, settings, errors and the command line. It starts nothing by being imported.

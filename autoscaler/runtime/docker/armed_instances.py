@@ -71,7 +71,7 @@ class _Arming:
             self.connections.append(await place.listening())
 
 
-class ArmedInstances:
+class ArmedContainers:
     """The armed instances of one platform."""
 
     def __init__(self, engine: Engine, creator: ContainerCreator, volumes: Volumes, calm: Calm, platform: str) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import structlog
 
 from autoscaler.runtime.docker import arm_payload, inspect, labels, payloads
-from autoscaler.runtime.docker.armed_instances import ArmedInstances
+from autoscaler.runtime.docker.armed_instances import ArmedContainers
 from autoscaler.runtime.docker.calm import Calm
 from autoscaler.runtime.docker.create_containers import Admit, ContainerCreator, SandboxGoneError, Scheduled
 from autoscaler.runtime.docker.engine import Engine, EngineError
@@ -89,7 +89,7 @@ class DockerRuntime:
         self._volumes = Volumes(self._engine, self._own_image, platform)
         self._net = Net(self._engine)
         self._calm = Calm()
-        self._armed = ArmedInstances(self._engine, self._creator, self._volumes, self._calm, platform)
+        self._armed = ArmedContainers(self._engine, self._creator, self._volumes, self._calm, platform)
         self._limiter = Limiter(limit_for(1))
         self._busy: set[str] = set()
         """Names of instances that are being started."""

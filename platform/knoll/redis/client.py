@@ -15,9 +15,9 @@ from functools import partial
 from typing import Any
 
 from knoll.redis import address
-from knoll.redis.connection import RESPONSE_SECONDS, Argument, Connection, Reply, open_connection, packed
+from knoll.redis.connection import RESPONSE_SECONDS, Argument, RedisConnection, Reply, open_connection, packed
 from knoll.redis.reply_errors import RedisReplyError, UnknownScriptError, translated
-from knoll.redis.streams import GATHER_SECONDS, SILENCE_SECONDS, Streams
+from knoll.redis.streams import GATHER_SECONDS, SILENCE_SECONDS, StreamMultiplexer
 from knoll.redis.subscriptions import Subscription, Subscriptions
 from knoll.values.errors import KnollError
 
@@ -43,10 +43,12 @@ class RedisClient:
     def __init__(self, where: address.Address, name: str, gather_seconds: float = GATHER_SECONDS) -> None:
         """See `connect`."""
         self._where, self._name = where, name
-        self._connection: Connection | None = None
-        self._opening: asyncio.Task[Connection] | None = None
+        self._connection: RedisConnection | None = None
+        self._opening: asyncio.Task[RedisConnection] | None = None
         self._subscriptions = Subscriptions(lambda on_push: self._open(on_push=on_push))
-        self.streams = Streams(partial(self._open, response_seconds=SILENCE_SECONDS + RESPONSE_SECONDS), gather_seconds)
+        self.streams = StreamMultiplexer(
+            partial(self._open, response_seconds=SILENCE_SECONDS + RESPONSE_SECONDS), gather_seconds
+        )
 
     async def execute(self, *command: Argument) -> Reply:
         """Carry out a command."""
@@ -96,7 +98,7 @@ class RedisClient:
             connection = await self._connected()
         return await connection.submit(command)
 
-    async def _connected(self) -> Connection:
+    async def _connected(self) -> RedisConnection:
         if self._connection is not None and self._connection.is_open:
             return self._connection
         if self._opening is None:
@@ -107,7 +109,7 @@ class RedisClient:
         except KnollError as error:  # the one error of all who waited
             raise type(error)(*error.args) from error
 
-    def _opened(self, opening: "asyncio.Task[Connection]") -> None:
+    def _opened(self, opening: "asyncio.Task[RedisConnection]") -> None:
         self._opening = None
         if not opening.cancelled() and opening.exception() is None:
             self._connection = opening.result()
@@ -117,7 +119,7 @@ class RedisClient:
         *,
         response_seconds: float = RESPONSE_SECONDS,
         on_push: Callable[[Sequence[Any]], None] | None = None,
-    ) -> Connection:
+    ) -> RedisConnection:
         return await open_connection(self._where, self._name, response_seconds=response_seconds, on_push=on_push)
 
 

@@ -4,7 +4,7 @@ A command is sent at the end of the event loop's turn, with all others of that t
 of earlier ones: Redis then reads, carries out and writes through all of them at once. Replies come in the order of the
 commands. A caller that was cancelled leaves its place in that order: its reply is dropped when it comes.
 
-Redis speaks RESP3 here, so that messages of channels are told from replies: https://redis.io/docs/latest/develop/reference/protocol-spec/
+The protocol is RESP3, which distinguishes messages of channels from replies: https://redis.io/docs/latest/develop/reference/protocol-spec/
 """
 
 import asyncio
@@ -37,7 +37,7 @@ def packed(*command: Argument) -> bytes:
     return hiredis.pack_command(command)  # type: ignore[no-any-return, arg-type]
 
 
-class Connection(asyncio.Protocol):
+class RedisConnection(asyncio.Protocol):
     """See the module. Made by `open_connection`."""
 
     def __init__(
@@ -163,7 +163,7 @@ async def open_connection(
     *,
     response_seconds: float = RESPONSE_SECONDS,
     on_push: Callable[[Sequence[Any]], None] | None = None,
-) -> Connection:
+) -> RedisConnection:
     """Connect and log in.
 
     Args:
@@ -174,7 +174,7 @@ async def open_connection(
     Raises: StoreUnavailableError, also when Redis refuses the user.
     """
     loop = asyncio.get_running_loop()
-    connection = Connection(address, response_seconds, on_push)
+    connection = RedisConnection(address, response_seconds, on_push)
     try:
         async with asyncio.timeout(CONNECT_SECONDS):
             if address.path:

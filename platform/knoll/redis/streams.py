@@ -8,13 +8,13 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 
-from knoll.redis.connection import Connection, Reply, packed
+from knoll.redis.connection import RedisConnection, Reply, packed
 from knoll.values.errors import StoreUnavailableError
 
 GATHER_SECONDS = 0.005
 """Pause after each reply."""
 SILENCE_SECONDS = 10.0
-"""Interval at which a reader without entries is told so."""
+"""Interval at which a reader without entries is notified."""
 BATCH = 256
 """Entries of one stream in a reply."""
 _WAITING_BATCHES = 4
@@ -45,7 +45,7 @@ def _order(entry_id: bytes) -> tuple[int, int]:
 class StreamReader:
     """One stream, read in order. It costs nothing until it is first read."""
 
-    def __init__(self, streams: "Streams", key: str, after: str) -> None:
+    def __init__(self, streams: "StreamMultiplexer", key: str, after: str) -> None:
         self._streams, self.key = streams, key.encode()
         self._batches: deque[list[StreamEntry]] = deque()
         self._arrived = asyncio.Event()
@@ -88,7 +88,7 @@ class StreamReader:
         """Read no further."""
         self._streams.leave(self)
 
-    # For `Streams`
+    # For `StreamMultiplexer`
 
     @property
     def is_full(self) -> bool:
@@ -106,13 +106,13 @@ class StreamReader:
         self._arrived.set()
 
 
-class Streams:
+class StreamMultiplexer:
     """All readers of a client. It has a connection of its own while there are readers."""
 
-    def __init__(self, open_connection: Callable[[], Awaitable[Connection]], gather_seconds: float) -> None:
+    def __init__(self, open_connection: Callable[[], Awaitable[RedisConnection]], gather_seconds: float) -> None:
         self._open, self._gather_seconds = open_connection, gather_seconds
         self._readers: list[StreamReader] = []
-        self._connection: Connection | None = None
+        self._connection: RedisConnection | None = None
         self._task: asyncio.Task[None] | None = None
         self._reply: asyncio.Future[Reply] | None = None
 
@@ -159,7 +159,7 @@ class Streams:
                 # Each gets its own, because the traceback of an exception grows wherever it is raised.
                 reader.fail(StoreUnavailableError(str(error)) if isinstance(error, StoreUnavailableError) else error)
 
-    async def _read(self, connection: Connection) -> None:
+    async def _read(self, connection: RedisConnection) -> None:
         positions: dict[bytes, bytes] = {}
         for reader in self._readers:
             if not reader.is_full:
@@ -202,7 +202,7 @@ class Streams:
                     entries = [entry for entry in entries if _order(entry[0]) > _order(reader.position)]
                 if entries:
                     reader.put(entries, now)
-            # Those whose silence is over soon as well, so that all of them are told at once.
+            # Readers whose interval ends soon are included, so that one pass notifies all of them.
             if now - reader.heard_at > SILENCE_SECONDS * 0.75 and not reader.is_full:
                 reader.put([], now)
 

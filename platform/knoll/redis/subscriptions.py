@@ -11,10 +11,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
-from knoll.redis.connection import Connection, packed
+from knoll.redis.connection import RedisConnection, packed
 from knoll.values.errors import StoreUnavailableError
 
-OpenConnection = Callable[[Callable[[Sequence[Any]], None]], Awaitable[Connection]]
+OpenConnection = Callable[[Callable[[Sequence[Any]], None]], Awaitable[RedisConnection]]
 Message = tuple[str, bytes]
 """Channel and content."""
 
@@ -58,7 +58,7 @@ class Subscriptions:
     def __init__(self, open_connection: OpenConnection) -> None:
         """Args: open_connection: connects; is given what to call with each message."""
         self._open = open_connection
-        self._connection: Connection | None = None
+        self._connection: RedisConnection | None = None
         self._connecting = asyncio.Lock()
         self._by_channel: defaultdict[bytes, set[Subscription]] = defaultdict(set)
 
@@ -86,7 +86,7 @@ class Subscriptions:
             self._connection.end("the client was closed")
             await self._connection.lost
 
-    async def _connected(self) -> Connection:
+    async def _connected(self) -> RedisConnection:
         async with self._connecting:
             if self._connection is None or not self._connection.is_open:
                 self._connection = await self._open(self._received)
@@ -99,7 +99,7 @@ class Subscriptions:
             for subscription in self._by_channel.get(channel, ()):
                 subscription.put((channel.decode(), content))
 
-    def _leave(self, connection: Connection, name: bytes, subscription: Subscription) -> None:
+    def _leave(self, connection: RedisConnection, name: bytes, subscription: Subscription) -> None:
         subscribers = self._by_channel[name]
         subscribers.discard(subscription)
         if not subscribers:

@@ -4,7 +4,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from api.auth.fair_use import FairUse, InFlight
+from api.auth.fair_use import FairUse, MaxRequestsInFlight
 from api.auth.identity import ANONYMOUS, LOCAL, User, service_account
 from knoll.config.security import SecurityConfig
 from knoll.values.errors import TooManyRequestsError
@@ -43,7 +43,7 @@ def test_the_administrator_of_the_plain_port_has_no_bound() -> None:
 
 
 def test_requests_beyond_what_can_be_answered_in_time_are_told_to_come_back() -> None:
-    limit = InFlight(reading=2, writing=1)
+    limit = MaxRequestsInFlight(reading=2, writing=1)
     with ExitStack() as stack:
         for writing in (False, False, True):
             stack.enter_context(limit.admit(writing=writing))
