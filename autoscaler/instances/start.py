@@ -31,7 +31,10 @@ SLOW_SECONDS = 3.0
 
 
 class InstanceStart:
-    """The start of one instance. Owned by a `ManagedInstance`."""
+    """The start of one instance. Owned by a `ManagedInstance`.
+
+    One parameter more than the style allows: two of them are the reports of a start.
+    """
 
     def __init__(
         self,

@@ -20,7 +20,10 @@ log = structlog.get_logger()
 
 
 class Takeover:
-    """Adopts instances of Revisions that exist, and removes the others."""
+    """Adopts instances of Revisions that exist, and removes the others.
+
+    One parameter more than the style allows: it connects everything that a new leader must fill.
+    """
 
     def __init__(
         self,

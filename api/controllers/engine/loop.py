@@ -61,7 +61,7 @@ Step = tuple[ObjectKey, ReconcileResult]
 
 WORKERS = 16
 """Keys that are reconciled concurrently: enough that none waits for the round trips of another to Redis."""
-LATE_SECONDS = 0.2
+STATUS_DELAY_SECONDS = 0.2
 """How long an intermediate status may wait for the next one, in seconds."""
 YIELD_EVERY = 200
 """Number of objects of a listing that are processed before other tasks get a turn."""
@@ -73,7 +73,10 @@ WATCHED = (
 
 
 class Controllers:
-    """Reconciles every object. Only one process may run it at a time; `run` ends when it is cancelled."""
+    """Reconciles every object. Only one process may run it at a time; `run` ends when it is cancelled.
+
+    It has more attributes than the style allows: it is where the parts of the control loop are created and connected.
+    """
 
     def __init__(
         self,
@@ -102,11 +105,12 @@ class Controllers:
         self.state = ClusterState(naming=naming)
         self._order = ServiceOrder(self.state.cache)
         self.queue = WorkQueue(rank=self._order.rank)
-        self._turn = asyncio.Lock()
-        self._floors: dict[str, int] = {}
-        self._left: set[ObjectKey] | None = None
+        self._decision_lock = asyncio.Lock()
+        self._versions_read: dict[str, int] = {}
+        """The version of the store up to which each kind was read, by resource."""
+        self._unfinished: set[ObjectKey] | None = None
         """What the last term of leadership left undone; None before the first, which begins with every object."""
-        self._late: dict[ObjectKey, float] = {}
+        self._status_deadlines: dict[ObjectKey, float] = {}
         """Objects whose status waits to be written, and until when, on the loop's clock."""
         self._recorder = Recorder(store, clock)
         self._acknowledgements = Acknowledgements(tables.routing, self._reached)
@@ -117,7 +121,7 @@ class Controllers:
     @property
     def version(self) -> int:
         """The version of the store that was read; 0 before the first run."""
-        return max(self._floors.values(), default=0)
+        return max(self._versions_read.values(), default=0)
 
     async def run(self) -> None:
         """Run until cancelled; retries while Redis is unavailable.
@@ -137,17 +141,17 @@ class Controllers:
                 group.create_task(self._recorder.run())
                 for event in ready:
                     await event.wait()
-                if self._left is None:
+                if self._unfinished is None:
                     self._add_all()
-                for key in self._left or ():
+                for key in self._unfinished or ():
                     self.queue.add(key)
-                self._left = set()
+                self._unfinished = set()
                 for _ in range(self._workers):
                     group.create_task(self._work())
         finally:
             dropped = self.queue.close()
-            if self._left is not None:
-                self._left |= dropped
+            if self._unfinished is not None:
+                self._unfinished |= dropped
 
     # Changes
 
@@ -161,7 +165,7 @@ class Controllers:
             if resource == kinds.CONFIG_MAP.id:
                 own = [item for item in listing.items if item.key.startswith(f"{SYSTEM_NAMESPACE}/")]
                 listing = PackedListing(own, listing.version)
-            self._floors[resource] = listing.version
+            self._versions_read[resource] = listing.version
             for index, seen in enumerate(self.state.cache.replace(resource, listing)):
                 self._seen(seen)
                 if index % YIELD_EVERY == YIELD_EVERY - 1:
@@ -178,7 +182,7 @@ class Controllers:
         self.state.activators = self._acknowledgements.living
 
     async def _feed(self) -> None:
-        version, backoff = min(self._floors.values()), Backoff()
+        version, backoff = min(self._versions_read.values()), Backoff()
         while True:
             try:
                 async for event in self._store.watch(version):
@@ -187,13 +191,13 @@ class Controllers:
                     self._take(event)
             except ExpiredError:
                 await self._load_when_available()
-                version = min(self._floors.values())
+                version = min(self._versions_read.values())
             except KnollError as error:
                 log.warning("objects not watched", error=str(error))
                 await backoff.wait()
 
     def _take(self, event: WatchEvent) -> None:
-        if event.resource not in self._floors or event.version <= self._floors[event.resource]:
+        if event.resource not in self._versions_read or event.version <= self._versions_read[event.resource]:
             return
         _, namespace, name = objects.key_of(event.resource, event.body)
         if event.resource == kinds.CONFIG_MAP.id and namespace != SYSTEM_NAMESPACE:
@@ -268,7 +272,7 @@ class Controllers:
         while True:
             key = await self.queue.get()
             try:
-                async with self._turn:
+                async with self._decision_lock:
                     # One reconciliation in each iteration of the event loop: requests, watches and the lease's renewal
                     # come between two of them, however many are due.
                     await asyncio.sleep(0)
@@ -365,10 +369,12 @@ class Controllers:
     def _waits(self, key: ObjectKey, actions: Sequence[Action]) -> bool:
         """Whether a status is not written now; if so, the key is queued for the time when it must be."""
         now = asyncio.get_running_loop().time()
-        if not status_writes.can_wait(actions) or now >= self._late.setdefault(key, now + LATE_SECONDS):
-            self._late.pop(key, None)
+        if not status_writes.can_wait(actions) or now >= self._status_deadlines.setdefault(
+            key, now + STATUS_DELAY_SECONDS
+        ):
+            self._status_deadlines.pop(key, None)
             return False
-        self.queue.add_after(key, self._late[key] - now)
+        self.queue.add_after(key, self._status_deadlines[key] - now)
         return True
 
     def _await_acknowledgement(self, path: str, waits: bool) -> None:

@@ -93,7 +93,10 @@ class Sandbox:
 
 
 class Pool:
-    """The spare sandboxes of one platform. Owned by the driver, which runs `keep`."""
+    """The spare sandboxes of one platform. Owned by the driver, which runs `keep`.
+
+    Attributes beyond a dozen are the counts and times from which the size of the pool follows.
+    """
 
     def __init__(self, engine: Engine, image: OwnImage, platform: str, network: str, bound: int, dns: str = "") -> None:
         self._engine, self._platform, self._network, self._bound = engine, platform, network, bound
