@@ -87,8 +87,12 @@ def test_a_request_from_zero_is_served_by_the_armed_instance(platform: Platform,
 
     eventually_sync(events, within=30, condition="the Event")
     command = [sys.executable, "-m", "knoll.cli", "explain", NAME, "--server", platform.api]
-    explained = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
-    assert "an armed instance is released" in explained
+
+    def explained() -> bool:  # decisions are published in the background
+        output = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
+        return "an armed instance is released" in output
+
+    eventually_sync(explained, within=30, condition="the explanation")
 
 
 def test_an_armed_instance_outlives_a_killed_autoscaler_and_one_that_is_killed_is_replaced(

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 from dataclasses import dataclass
-from typing import Self
+from typing import Self, cast
 
 from autoscaler.runtime.docker import labels
 from autoscaler.runtime.docker.listing import ListedContainer
@@ -86,8 +86,7 @@ class ArmConnection(asyncio.Protocol):
     # asyncio.Protocol
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's is not a subclass
 
     def data_received(self, data: bytes) -> None:
         if not self._answer.done():
