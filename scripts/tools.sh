@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Programs that Knoll's processes, tests and benchmarks run on the host. Does nothing for what is there already.
-# usage: scripts/tools.sh [redis|dnsmasq|nftables|python|kubectl|registry|chromium|qemu|bench]...
+# usage: scripts/tools.sh [redis|dnsmasq|nftables|python|kubectl|registry|chromium|qemu|compiler|bench]...
 #   redis     redis-server: the embedded Redis of `knoll up`, and the tests
 #   dnsmasq   dnsmasq: cluster-local names in the instances of `knoll up`, and the tests
 #   nftables  nft: keeps the instances of `knoll up` apart, and the tests
@@ -9,6 +9,7 @@
 #   registry  docker-registry: the tests with a real registry
 #   chromium  the tests with a real browser
 #   qemu      an emulator of the other architecture: the tests of the sandbox's programs
+#   compiler  gcc: the first program of armed instances
 #   bench     nginx, wrk, h2load and curl: what Knoll is measured against, and with
 # shellcheck disable=SC2016 # backquotes in messages
 set -euo pipefail
@@ -56,6 +57,7 @@ tool() {
         *) need qemu-aarch64-static "Testing the sandbox's programs" apt_install qemu-user-static ;;
       esac
       ;;
+    compiler) have cc || need gcc 'Compiling the first program of armed instances' apt_install gcc ;;
     bench)
       need nginx 'The benchmark' apt_install nginx-light
       need wrk 'The benchmark' apt_install wrk
@@ -73,7 +75,7 @@ tool() {
       if ! have kubectl && [ "$(distribution)" = ubuntu ]; then die 'kubectl is missing; Ubuntu has it as a snap: snap install kubectl --classic'; fi
       need kubectl 'Testing with the real client' apt_install_newer kubectl
       ;;
-    *) die "no such tool: $1 (redis, dnsmasq, nftables, python, kubectl, registry, chromium, qemu, bench)" ;;
+    *) die "no such tool: $1 (redis, dnsmasq, nftables, python, kubectl, registry, chromium, qemu, compiler, bench)" ;;
   esac
 }
 

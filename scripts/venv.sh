@@ -17,6 +17,7 @@ say 'Python environment in .venv'
 scripts/tools.sh python
 timed 'environment' make_venv
 timed 'what the lock says' pip --require-hashes -r requirements/dev.txt -r requirements/build.txt -r requirements/docs.txt
-# Without a compiler, armed instances stay off: `knoll doctor` tells.
+# Without a compiler, armed instances stay off; `knoll doctor` reports that.
+if can_install; then scripts/tools.sh compiler; fi
 timed 'programs of armed instances' .venv/bin/python autoscaler/runtime/docker/programs/build.py || true
 timed 'Knoll itself, editable' pip --no-deps --no-index --no-build-isolation --editable .
