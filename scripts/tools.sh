@@ -8,7 +8,7 @@
 #   kubectl   the tests with a real kubectl
 #   registry  docker-registry: the tests with a real registry
 #   chromium  the tests with a real browser
-#   qemu      an emulator of the other architecture: the tests of the sandbox's programs
+#   qemu      an emulator of the other architecture and a compiler for it: the tests of the containers' programs
 #   compiler  gcc: the first program of armed instances
 #   bench     nginx, wrk, h2load and curl: what Knoll is measured against, and with
 # shellcheck disable=SC2016 # backquotes in messages
@@ -53,8 +53,14 @@ tool() {
     chromium) need chromium 'Testing with a real browser' apt_install chromium ;;
     qemu)
       case $(uname -m) in
-        aarch64) need qemu-x86_64-static "Testing the sandbox's programs" apt_install qemu-user-static ;;
-        *) need qemu-aarch64-static "Testing the sandbox's programs" apt_install qemu-user-static ;;
+        aarch64)
+          need qemu-x86_64-static "Testing the sandbox's programs" apt_install qemu-user-static
+          need x86_64-linux-gnu-gcc 'Testing the first program of armed instances' apt_install gcc-x86-64-linux-gnu
+          ;;
+        *)
+          need qemu-aarch64-static "Testing the sandbox's programs" apt_install qemu-user-static
+          need aarch64-linux-gnu-gcc 'Testing the first program of armed instances' apt_install gcc-aarch64-linux-gnu
+          ;;
       esac
       ;;
     compiler) have cc || need gcc 'Compiling the first program of armed instances' apt_install gcc ;;
