@@ -36,6 +36,8 @@ class Endpoint(msgspec.Struct, frozen=True, omit_defaults=True):
     state: Literal["ready", "draining"] = "ready"
     """`draining`: gets no new requests and finishes those in flight."""
     timing: StartTiming | None = None
+    node: str = ""
+    """Name of the node that runs it; empty on a single machine. `host` can be reached from that node alone."""
 
 
 class RevisionEndpoints(msgspec.Struct, frozen=True):

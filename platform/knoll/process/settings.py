@@ -46,6 +46,8 @@ class CommonSettings(msgspec.Struct, frozen=True, kw_only=True):
     stored unencrypted."""
     platform: Annotated[str, Meta(pattern=r"^[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?$")] = "knoll"
     """Name of this platform, a label of all its containers, so that several platforms can share one engine."""
+    node: Annotated[str, Meta(pattern=r"^([a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?)?$")] = ""
+    """Name of this machine among those of the platform; empty on a single machine."""
     log_level: str = "info"
     """Log level: debug, info, warning or error."""
     log_format: Literal["json", "console"] = "json"

@@ -82,7 +82,9 @@ async def shown(address: str) -> dict[str, list[str]]:
     lines = {name: text.splitlines() for name, text in texts.items()}
     lines["status"] = [line for line in lines["status"] if line.startswith(ABOUT_RIGHTS)]
     # The engine keeps tmpfs mounts in a map, so their order differs from one container to the next.
-    lines["mounts"] = sorted(line for line in lines["mounts"] if arm_payload.TARGET not in line and "overlay" not in line)
+    lines["mounts"] = sorted(
+        line for line in lines["mounts"] if arm_payload.TARGET not in line and "overlay" not in line
+    )
     lines["environment"] = ["\n".join(lines["environment"])]
     facts = json.loads(await fetch(address, "/facts"))
     lines["facts"] = [f"{key}={facts.get(key)}" for key in ("args", "dir", "root", "stdin", "tmp")]
