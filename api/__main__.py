@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 import structlog
 import uvloop
 
+from api import authority as shared_authority
 from api import owner
 from api.app import create_app
 from api.auth import access
@@ -28,12 +29,15 @@ from knoll.process import logs
 from knoll.process.settings import ApiSettings
 from knoll.redis.client import connected
 from knoll.store.config_watcher import ConfigWatcher
+from knoll.store.protocol import Store
 from knoll.store.redis_store import RedisStore
 from knoll.values.errors import KnollError
 
 log = structlog.get_logger()
 
 DAY = 24 * 3600.0
+STORE_SECONDS = 2.0
+"""How long the start waits for the platform's authority in the store, in seconds."""
 
 
 async def run(settings: ApiSettings, stop: asyncio.Event) -> None:
@@ -42,7 +46,7 @@ async def run(settings: ApiSettings, stop: asyncio.Event) -> None:
         store = RedisStore(redis, keyring=settings.keyring)
         live, config_maps = ConfigWatcher.of(store)
         following = asyncio.create_task(config_maps.run())
-        files = _certificates(settings)[0] if settings.api_tls_port else None
+        files = (await _certificates_at_start(store, settings)) if settings.api_tls_port else None
         authority = files.authority.read_text() if files else ""
         metrics = ApiMetrics()
         app = create_app(
@@ -61,6 +65,7 @@ async def run(settings: ApiSettings, stop: asyncio.Event) -> None:
 
         async def on_created() -> None:
             if files:
+                await _check_authority(store, settings, authority, stop)
                 await owner.write(store, redis, settings, authority)
 
         helpers = [
@@ -84,6 +89,28 @@ async def run(settings: ApiSettings, stop: asyncio.Event) -> None:
             await asyncio.gather(*helpers, return_exceptions=True)
             await controllers
             await store.close()
+
+
+async def _certificates_at_start(store: Store, settings: ApiSettings) -> own_certificate.Files:
+    """Return the certificates to serve with; from the folder alone while Redis is unavailable."""
+    try:
+        async with asyncio.timeout(STORE_SECONDS):
+            await shared_authority.synchronise(store, settings.state_dir, datetime.now(UTC))
+    except (KnollError, TimeoutError) as error:
+        log.warning("authority not read from the store", error=str(error) or "no answer")
+    return (await asyncio.to_thread(_certificates, settings))[0]
+
+
+async def _check_authority(store: Store, settings: ApiSettings, served: str, stop: asyncio.Event) -> None:
+    """Store the authority if the store has none; stop if it has another one than this process serves with.
+
+    The supervisor then starts the process again. That happens when it started without Redis, with a folder of another
+    platform or none.
+    """
+    authority = await shared_authority.synchronise(store, settings.state_dir, datetime.now(UTC))
+    if authority.certificate_pem != served.encode():
+        log.error("api stopping: the platform has another authority than this process", folder=str(settings.state_dir))
+        stop.set()
 
 
 def _certificates(settings: ApiSettings) -> tuple[own_certificate.Files, bool]:

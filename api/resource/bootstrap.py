@@ -35,7 +35,9 @@ from knoll.values.labels import SYSTEM_NAMESPACE
 
 log = structlog.get_logger()
 
-NAMESPACES = ("default", SYSTEM_NAMESPACE, "istio-system", "kube-public", "kube-system")
+CREDENTIALS_NAMESPACE = "kube-system"
+"""Namespace of the platform's own credentials, as on Kubernetes."""
+NAMESPACES = ("default", SYSTEM_NAMESPACE, "istio-system", "kube-public", CREDENTIALS_NAMESPACE)
 GATEWAY = ("istio-system", "istio-ingressgateway")
 """Where clients of Knative look for the ingress, whatever its implementation."""
 ACTIVATOR = (SYSTEM_NAMESPACE, "activator-service")
@@ -54,7 +56,7 @@ async def ensure(store: Store, settings: ApiSettings, on_created: Callable[[], A
         await create_all(store, settings)
         await until_available(
             on_created,
-            "owner's kubeconfig not written",
+            "credentials not written",
             (ConflictError, NotFoundError, OSError, StoreUnavailableError),
         )
         with contextlib.suppress(NotFoundError):

@@ -133,7 +133,8 @@ class ApiSettings(CommonSettings, frozen=True, kw_only=True):
     api_tls_names: str = ""
     """Comma-separated hosts and addresses in the API's certificate, besides `gateway_address`."""
     state_dir: Path = Path("/var/lib/knoll/state")
-    """Folder with the API's certificates and the owner's kubeconfig."""
+    """Folder of this API server with its certificate, a copy of the platform's authority, and the owner's
+    kubeconfig."""
     uploads_dir: Path = Path("/var/lib/knoll/uploads")
     """Folder with uploaded sources, shared by the API and the builder."""
     max_upload_bytes: Count = 2 * 1024**3

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from api.http import own_certificate
 from api.http.own_certificate import Files, load_or_issue
+from knoll.auth import certificates
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 NAMES = ["localhost", "127.0.0.1", "::1", "knoll.example.com"]
@@ -58,7 +58,7 @@ def test_what_is_good_is_kept(tmp_path: Path) -> None:
 def test_a_certificate_is_renewed_before_it_expires_by_the_same_authority(tmp_path: Path) -> None:
     files, _ = load_or_issue(tmp_path, NAMES, NOW)
     authority, certificate = files.authority.read_bytes(), files.certificate.read_bytes()
-    _, fresh = load_or_issue(tmp_path, NAMES, NOW + own_certificate.LIFE - own_certificate.RENEWED_BEFORE)
+    _, fresh = load_or_issue(tmp_path, NAMES, NOW + certificates.LIFE - certificates.RENEWED_BEFORE)
     assert fresh
     assert files.authority.read_bytes() == authority
     assert files.certificate.read_bytes() != certificate

@@ -1,0 +1,57 @@
+"""The platform's authority in the store: one for all API servers, whichever machine they run on.
+
+It is a Secret, so the store encrypts it. A folder keeps a copy: an API server that starts without Redis uses it, an
+earlier release had it there alone, and a store that lost its data gets it back.
+"""
+
+from datetime import datetime
+from pathlib import Path
+
+import structlog
+
+from api.http import own_certificate
+from api.resource import bootstrap, stored_secrets
+from knoll.auth import certificates
+from knoll.auth.certificates import Issued
+from knoll.store.protocol import Store
+from knoll.values.errors import ConflictError
+
+log = structlog.get_logger()
+
+AUTHORITY = (bootstrap.CREDENTIALS_NAMESPACE, "knoll-authority")
+_CERTIFICATE, _KEY = "tls.crt", "tls.key"
+_ATTEMPTS = 5
+
+
+async def synchronise(store: Store, folder: Path, now: datetime) -> Issued:
+    """Return the platform's authority, and keep the folder's copy the same.
+
+    The first API server creates it, from its folder if there is a valid one; the others use that. It is replaced only
+    shortly before it expires.
+
+    Args: now: with a time zone.
+
+    Raises: OSError: the folder cannot be written. StoreUnavailableError, SealedError. ConflictError: other processes
+        keep changing it.
+    """
+    for _ in range(_ATTEMPTS):
+        stored = await stored_secrets.read(store, *AUTHORITY)
+        authority = certificates.parse(stored.data.get(_CERTIFICATE, b""), stored.data.get(_KEY, b""))
+        if authority is None or not authority.is_valid(now):
+            local = own_certificate.load_authority(folder)
+            usable = local is not None and local.is_valid(now)
+            authority = local if local is not None and usable else certificates.new_authority(now)
+            content = {_CERTIFICATE: authority.certificate_pem, _KEY: authority.key_pem}
+            try:
+                await stored_secrets.write(store, *AUTHORITY, content, stored)
+            except ConflictError:
+                continue  # another API server was faster: use its authority
+            log.info("authority stored", created=not usable)
+        if _differs(own_certificate.load_authority(folder), authority):
+            own_certificate.keep_authority(folder, authority)
+        return authority
+    raise ConflictError(f"the Secret {'/'.join(AUTHORITY)} is being changed by others")
+
+
+def _differs(local: Issued | None, authority: Issued) -> bool:
+    return local is None or (local.certificate, local.key_pem) != (authority.certificate, authority.key_pem)
