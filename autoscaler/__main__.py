@@ -23,10 +23,12 @@ import uvloop
 
 from autoscaler.decision.capacity import Machine
 from autoscaler.io import metrics, views
-from autoscaler.leader.duty import LeaderDuty
-from autoscaler.leader.leader import Leader, LeaderOptions, PublishedTables
+from autoscaler.kubelet.kubelet import NodeOptions
+from autoscaler.leader.leader import LeaderOptions, PublishedTables
 from autoscaler.node.isolation import FirewallSocket
 from autoscaler.probes.checks import Checker
+from autoscaler.roles.duty import SingleMachineDuty
+from autoscaler.roles.single_machine import SingleMachine
 from autoscaler.runtime.docker.docker_runtime import DockerRuntime
 from autoscaler.runtime.protocol import Runtime
 from knoll.auth.token_key import shared_key
@@ -65,8 +67,9 @@ async def serve(settings: AutoscalerSettings, make: Callable[[AutoscalerSettings
     redis = connect(settings.redis_url, "autoscaler")
     store = RedisStore(redis, ring=FEW_BUFFERED_EVENTS, keyring=settings.keyring)
     async with make(settings) as runtime, Checker() as checker:
-        options = leader_options(settings)
-        duty = LeaderDuty(runtime, lambda: Leader(runtime, checker, store, redis, PublishedTables.of(redis), options))
+        options = node_options(settings), leader_options(settings)
+        tables = PublishedTables.of(redis)
+        duty = SingleMachineDuty(runtime, lambda: SingleMachine(runtime, checker, store, redis, tables, options))
 
         async def ready() -> str:
             try:
@@ -94,16 +97,27 @@ async def serve(settings: AutoscalerSettings, make: Callable[[AutoscalerSettings
             raise result
 
 
+def node_options(settings: AutoscalerSettings) -> NodeOptions:
+    """Return the node's options from the process settings."""
+    return NodeOptions(
+        name=settings.node,
+        firewall=FirewallSocket(settings.firewall_socket) if settings.firewall_socket else None,
+        machine=machine(settings),
+        keyring=settings.keyring,
+        armed_instances=settings.armed_instances,
+    )
+
+
 def leader_options(settings: AutoscalerSettings) -> LeaderOptions:
     """Return the leader's options from the process settings."""
     return LeaderOptions(
-        firewall=FirewallSocket(settings.firewall_socket) if settings.firewall_socket else None,
-        machine=Machine(settings.capacity_cpu, settings.capacity_memory_bytes, settings.paused_memory_fraction),
-        keyring=settings.keyring,
-        tick_seconds=settings.tick_seconds,
-        quiet_seconds=settings.quiet_seconds,
-        armed_instances=settings.armed_instances,
+        machine=machine(settings), tick_seconds=settings.tick_seconds, quiet_seconds=settings.quiet_seconds
     )
+
+
+def machine(settings: AutoscalerSettings) -> Machine:
+    """Return the operator's settings for the machine."""
+    return Machine(settings.capacity_cpu, settings.capacity_memory_bytes, settings.paused_memory_fraction)
 
 
 async def remove_all(settings: AutoscalerSettings) -> None:

@@ -3,7 +3,7 @@
 Requests count, as on Kubernetes; actual usage does not. An instance without requests always fits.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from autoscaler.runtime.model import Capacity, ContainerSpec, InstanceSpec
@@ -102,6 +102,22 @@ class Machine:
         return Capacity(cores, memory)
 
 
+def quota_refusal(quotas: Sequence[Json], charges: Iterable[QuotaCharge], charge: QuotaCharge, name: str) -> str:
+    """Return why the quotas of its namespace do not allow a new instance, in Kubernetes' words; empty when they do.
+
+    Args:
+        quotas: of its namespace.
+        charges: of the instances that exist.
+        charge: of the new one.
+        name: of the new one.
+    """
+    if not quotas:
+        return ""
+    used = quota.total(other.amounts for other in charges if other.namespace == charge.namespace)
+    refusal = quota.refusal(quotas, used, charge.amounts, charge.unset)
+    return f'pods "{name}" is forbidden: {refusal}' if refusal else ""
+
+
 class Reservations:
     """CPU and memory of the machine, reserved by instance name."""
 
@@ -156,12 +172,8 @@ class Reservations:
         if name in self._reserved or charge is None:
             return ""
         quotas = list(self._quotas(charge.namespace))
-        if not quotas:
-            return ""
         charges = [reserved.charge for reserved in self._reserved.values() if reserved.charge]
-        used = quota.total(other.amounts for other in charges if other.namespace == charge.namespace)
-        refusal = quota.refusal(quotas, used, charge.amounts, charge.unset)
-        return f'pods "{name}" is forbidden: {refusal}' if refusal else ""
+        return quota_refusal(quotas, charges, charge, name)
 
     def put(self, name: str, request: ResourceRequest) -> None:
         """Record the reservation of an instance that exists, whether it fits or not."""

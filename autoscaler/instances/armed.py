@@ -1,13 +1,12 @@
 """An armed instance of a Revision, from its arming until it is released or removed.
 
-Theory of operation. The engine creates it (ARMING); then it waits for the next request (WAITING), and the scaler takes
+Theory of operation. The engine creates it (ARMING); then it waits for the next request (WAITING), and the leader takes
 it for a start (TAKEN), which releases it. A change of what it would run, or of whether it may exist, makes it STALE: it
 is never released, only removed. A start that has taken a stale instance removes it and continues as usual.
 """
 
 from collections.abc import Mapping
 from enum import Enum
-from typing import Protocol
 
 from autoscaler.probes.spec import Probes
 from autoscaler.runtime.model import InstanceSpec
@@ -61,27 +60,3 @@ class ArmedInstance:
         """Move to the next state, and return it."""
         self.state = TRANSITIONS.get((self.state, event), self.state)
         return self.state
-
-
-class ArmedInstances(Protocol):
-    """Where the scaler gets armed instances."""
-
-    def take(self, uid: str) -> ArmedInstance | None:
-        """Return an armed instance of a Revision, for a start that releases it at once; None when there is none."""
-        ...
-
-    def count(self, uid: str) -> int:
-        """Return how many instances of a Revision are armed."""
-        ...
-
-
-class NothingArmed:
-    """No instance is armed."""
-
-    def take(self, uid: str) -> ArmedInstance | None:
-        """See `ArmedInstances`."""
-        return None
-
-    def count(self, uid: str) -> int:
-        """See `ArmedInstances`."""
-        return 0

@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from autoscaler.decision.capacity import Reservations
-from autoscaler.instances.armed import ArmedInstances, NothingArmed
 from autoscaler.probes.checks import Checker
 from autoscaler.runtime.model import InstanceSpec
 from autoscaler.runtime.protocol import Runtime
@@ -34,7 +33,8 @@ class InstanceDeps:
     """Applies the network policy to an instance (name, namespace, address); see `Isolation.admit`."""
     prepare: Callable[[Revision, str], Awaitable[InstanceSpec]]
     """Provides the volumes and variables of an instance; see `VolumeSync.prepare`."""
-    armed: ArmedInstances = field(default_factory=NothingArmed)
     clock: Callable[[], float] = time.time
+    node: str = ""
+    """Name of the node; empty on a single machine."""
     loopback_revisions: set[str] = field(default_factory=set)
     """uids of Revisions whose program listens on the loopback address only."""

@@ -72,6 +72,8 @@ class ManagedInstance:
         self.address = adopted.address if adopted else ""
         self.created = adopted.created if adopted else requested_at
         self.failure: StartFailure | None = None
+        self.generation = 0
+        """Of the newest assignment of the leader that was carried out."""
         self.exists = adopted is not None
         """The engine has started it."""
         self._deps, self._probes, self._adopted = deps, probes, adopted
@@ -113,6 +115,11 @@ class ManagedInstance:
         return self._lifecycle.state
 
     @property
+    def node(self) -> str:
+        """Empty on a single machine."""
+        return self._deps.node
+
+    @property
     def idle_since(self) -> float:
         """Epoch seconds at which it became idle; 0 while it is not."""
         return self._idle.since
@@ -138,7 +145,7 @@ class ManagedInstance:
         if not serving or not self._may_hold_requests or not self.address:
             return None
         state: Literal["ready", "draining"] = "ready" if self.state is LifecycleState.READY else "draining"
-        return Endpoint(self.name, self.address, self.spec.port, state, self._times.timing)
+        return Endpoint(self.name, self.address, self.spec.port, state, self._times.timing, self.node)
 
     def row(self) -> InstanceRow:
         """Return the status that users see."""
@@ -156,7 +163,7 @@ class ManagedInstance:
         )  # fmt: skip
         return InstanceRow(
             self.name, self.address, self.spec.port, stage_of(self.state), self.created, rows, self.idle_since,
-            self.kept_bytes, self._events.kept,
+            self.kept_bytes, self._events.kept, self.node,
         )  # fmt: skip
 
     # Commands of the scaler and the leader

@@ -1,7 +1,7 @@
 """HTTP views of the autoscaler: instances, their logs, and the reasons of its decisions."""
 
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict
 from typing import Protocol
 
@@ -25,7 +25,8 @@ Handler = Callable[[Request], Awaitable[Response]]
 class Scalers(Protocol):
     """Where the scalers of the current leader are."""
 
-    scalers: dict[str, RevisionScaler]
+    @property
+    def scalers(self) -> Mapping[str, RevisionScaler]: ...
 
 
 def routes(

@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 
-from autoscaler.instances.instance import ManagedInstance
+from autoscaler.revisions.placed_instance import PlacedInstance
 from autoscaler.revisions.revision_scaler import RevisionScaler
 
 
@@ -40,10 +40,10 @@ class RevisionRegistry:
         """Return the scalers of a name, `namespace/name`, the current one last."""
         return self._by_key.get(key, [])
 
-    def instances(self) -> list[ManagedInstance]:
+    def instances(self) -> list[PlacedInstance]:
         """Return the instances of all Revisions."""
         return [instance for scaler in self.by_uid.values() for instance in scaler.instances.values()]
 
-    def instance(self, name: str) -> ManagedInstance | None:
+    def instance(self, name: str) -> PlacedInstance | None:
         """Return an instance by its name."""
         return next((scaler.instances[name] for scaler in self.by_uid.values() if name in scaler.instances), None)

@@ -54,10 +54,6 @@ class Placer(Protocol):
         """
         ...
 
-    def resize(self, instance: str, request: ResourceRequest) -> None:
-        """Change what an instance reserves: a paused one needs no cores. Ignored where reservations are fixed."""
-        ...
-
     def withdraw(self, instance: str) -> None:
         """Release the place of an instance, or stop looking for one; does nothing for one that is not known.
 

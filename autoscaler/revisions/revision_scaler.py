@@ -1,9 +1,7 @@
 """Scales one Revision: takes reports, decides how many instances it runs, and starts, idles and drains them."""
 
-import secrets
-from collections.abc import Awaitable, Callable, Iterator, Mapping
-from dataclasses import replace
-from functools import partial
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 
 import structlog
 
@@ -11,18 +9,15 @@ from autoscaler.decision import hpa
 from autoscaler.decision.idle_policy import IdleInstance, IdleState, Retention, StepDown, wake_order
 from autoscaler.decision.kpa import Decision, DecisionState, RevisionMetrics, decide, explain, initial_state
 from autoscaler.decision.plan import Candidate, Plan, plan
-from autoscaler.instances.deps import InstanceDeps
-from autoscaler.instances.instance import ManagedInstance
 from autoscaler.instances.transitions import IDLE, NOT_COUNTED, LifecycleState
 from autoscaler.revisions.demand import Demand
+from autoscaler.revisions.placed_instance import PlacedInstance
 from autoscaler.revisions.progress import DeploymentProgress
 from autoscaler.revisions.rollout_comparison import RolloutComparison
 from autoscaler.revisions.usage import ResourceScale, cpu_request
-from autoscaler.runtime.model import Instance, InstanceSpec, Usage
+from autoscaler.runtime.model import Usage
 from autoscaler.spec.compressed_revision import CompressedRevision
-from autoscaler.spec.instance_spec import instance_spec, needs_preparation, new_instance_name, probes
-from knoll.messages.endpoints import Endpoint, RevisionEndpoints
-from knoll.messages.instances import InstanceRow
+from knoll.messages.endpoints import RevisionEndpoints
 from knoll.messages.reports import RevisionReport
 from knoll.messages.scale import ScaleChange, ScaleStatus, StartFailure
 from knoll.resources.annotations.warm_schedule import FAR, Warmth, warmth
@@ -35,6 +30,18 @@ HISTORY = 10
 """Changes of scale that are kept and published."""
 
 
+@dataclass(frozen=True, slots=True)
+class ScalerDeps:
+    """What scalers need of the rest of the leader."""
+
+    clock: Callable[[], float]
+    """Epoch seconds."""
+    start: "Callable[[RevisionScaler, float], PlacedInstance]"
+    """Starts an instance, on whichever node has a place for it; second argument: when it was requested."""
+    armed_count: Callable[[str], int]
+    """Returns how many instances of a Revision are armed, by uid."""
+
+
 class RevisionScaler:
     """One Revision. Not a task: the leader calls it on ticks, pokes and changes.
 
@@ -43,18 +50,25 @@ class RevisionScaler:
     """
 
     def __init__(
-        self, revision: Revision, spec: ScalingSpec, deps: InstanceDeps, *, before: ScaleStatus | None
+        self,
+        revision: Revision,
+        spec: ScalingSpec,
+        deps: ScalerDeps,
+        *,
+        before: ScaleStatus | None,
+        compressed: CompressedRevision | None = None,
     ) -> None:
         """
         Args:
             before: what an earlier leader published of this Revision.
+            compressed: the same Revision, if it is compressed already.
         """
         now = deps.clock()
         self.key = f"{revision.metadata.namespace}/{revision.metadata.name}"
         self.uid = revision.metadata.uid
-        self.compressed, self.spec = CompressedRevision(revision), spec
+        self.compressed, self.spec = compressed or CompressedRevision(revision), spec
         self._has_init_containers = bool(revision.spec.init_containers)
-        self.instances: dict[str, ManagedInstance] = {}
+        self.instances: dict[str, PlacedInstance] = {}
         self.deleted = False
         self.changes: tuple[ScaleChange, ...] = before.changes if before else ()
         """The last changes of the desired scale."""
@@ -82,27 +96,9 @@ class RevisionScaler:
 
     # Inputs
 
-    def adopt(self, instance: Instance, endpoint: Endpoint | None, row: InstanceRow | None = None) -> None:
-        """Take over an instance that exists.
-
-        Args:
-            endpoint: its endpoint as it was last published; None when there was none.
-            row: its status as it was last published; None when there was none.
-        """
-        revision = self.revision
-        spec = instance_spec(revision, instance.name)
-        if row and instance.armed:
-            instance = _since_release(instance, row)
-        idle = _idle_state(instance, endpoint, row, self._deps.clock())
-        managed = ManagedInstance(
-            self._deps, spec, probes(revision), requested_at=instance.created, adopted=instance, idle=idle
-        )
-        if endpoint and endpoint.state == "ready":
-            managed.keep_serving(endpoint.timing)
-        self.instances[managed.name] = managed
-        managed.start()
-        if endpoint and endpoint.state == "draining":
-            managed.drain()
+    def adopt(self, instance: PlacedInstance) -> None:
+        """Take over an instance that a node runs."""
+        self.instances[instance.name] = instance
 
     def adopted(self) -> None:
         """All instances were taken over; nothing is known of their load."""
@@ -127,7 +123,7 @@ class RevisionScaler:
         self.comparison.record(at, row, self.spec.rollback)
         self._settled = False
 
-    def change(self, revision: Revision, spec: ScalingSpec) -> None:
+    def change(self, compressed: CompressedRevision, spec: ScalingSpec) -> None:
         """The Revision's metadata or the configuration changed."""
         self._settled = False
         if spec.rollout_scale < self.spec.rollout_scale:
@@ -135,7 +131,7 @@ class RevisionScaler:
             self._last_share = (self._rollout(now), now + spec.window_seconds)
         if spec.rollout_from != self.spec.rollout_from:
             self.comparison.reset()
-        self.compressed, self.spec = CompressedRevision(revision), spec
+        self.compressed, self.spec = compressed, spec
         self._demand.window.seconds = spec.window_seconds
         self._warmth = Warmth(0, 0.0)
 
@@ -173,9 +169,7 @@ class RevisionScaler:
             self._record_change(now, decision.desired, hpa.explain(self.spec, decision))
 
     def sources_changed(self) -> None:
-        """An object changed that its containers refer to: instances that wait for it try again."""
-        for instance in self.instances.values():
-            instance.retry_now()
+        """An object changed that its containers refer to; nodes tell the instances that wait for it."""
         self.progress.sources_changed(self._deps.clock())
 
     # Decision
@@ -223,30 +217,16 @@ class RevisionScaler:
         for _ in range(steps.start - len(wakeable)):
             self._start_instance(now)
 
-    def _candidate(self, instance: ManagedInstance, now: float) -> Candidate:
+    def _candidate(self, instance: PlacedInstance, now: float) -> Candidate:
         in_flight = self._demand.in_flight(instance.name, now)
         return Candidate(instance.name, instance.state is LifecycleState.READY, in_flight, instance.created)
 
     def _start_instance(self, now: float) -> None:
-        armed = self._deps.armed.take(self.uid)
-        prepare: Callable[[], Awaitable[InstanceSpec]] | None
-        if armed is not None:
-            spec, of_containers, prepare = armed.spec, armed.probes, partial(self._prepare, armed.spec.name)
-        else:
-            revision = self.revision
-            spec = instance_spec(revision, new_instance_name(revision, secrets.choice))
-            of_containers = probes(revision)
-            prepare = partial(self._prepare, spec.name) if needs_preparation(revision.spec) else None
-        instance = ManagedInstance(self._deps, spec, of_containers, requested_at=now, prepare=prepare, armed=armed)
-        self.instances[spec.name] = instance
+        instance = self._deps.start(self, now)
+        self.instances[instance.name] = instance
         self.starts += 1
-        self.releases += armed is not None
-        instance.start()
 
-    async def _prepare(self, name: str) -> InstanceSpec:
-        return await self._deps.prepare(self.revision, name)
-
-    def _release(self, instance: ManagedInstance) -> None:
+    def _release(self, instance: PlacedInstance) -> None:
         target = self._retention.first
         if target and instance.state is LifecycleState.READY:
             instance.go_idle(target)
@@ -277,7 +257,7 @@ class RevisionScaler:
     @property
     def armed_count(self) -> int:
         """How many instances are armed for it; they count as none."""
-        return self._deps.armed.count(self.uid)
+        return self._deps.armed_count(self.uid)
 
     def idle_instances(self) -> list[IdleInstance]:
         """Return the idle instances: they do not count towards the scale, and use no more than memory."""
@@ -400,30 +380,5 @@ class RevisionScaler:
             and not (self._warm(now) or self._rollout(now))
         )
 
-    def _counted(self) -> list[ManagedInstance]:
+    def _counted(self) -> list[PlacedInstance]:
         return [instance for instance in self.instances.values() if instance.state not in NOT_COUNTED]
-
-
-def _since_release(instance: Instance, row: InstanceRow) -> Instance:
-    """Count the times of an instance that was armed as users have seen them: the engine has those of the arming."""
-    started = {container.name: container.started for container in row.containers}
-    containers = tuple(
-        replace(container, started_at=max(container.started_at, started.get(container.name, 0.0)))
-        for container in instance.containers
-    )
-    return replace(instance, created=max(instance.created, row.created), containers=containers)
-
-
-def _idle_state(
-    instance: Instance, endpoint: Endpoint | None, row: InstanceRow | None, now: float
-) -> tuple[IdleState, float] | None:
-    """Return the idle state of an instance that is taken over, and since when; None when it is not idle.
-
-    Pausing comes after the activators' acknowledgement: an instance that they know as ready was frozen from outside.
-    """
-    since = row.since if row and row.since else now
-    if instance.state == "paused" and not (endpoint and endpoint.state == "ready"):
-        return "paused", since
-    if instance.state == "exited" and row and row.stage in ("paused", "stopped") and not endpoint:
-        return "stopped", since
-    return None

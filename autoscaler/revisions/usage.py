@@ -1,18 +1,12 @@
 """Scaling by CPU or memory: measures what instances use, at the interval of Kubernetes' HPA, and decides by it."""
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Protocol
-
-import structlog
 
 from autoscaler.decision import hpa
 from autoscaler.runtime.model import InstanceSpec, Usage
-from autoscaler.runtime.protocol import Runtime
 from knoll.resources.scaling import ScalingSpec
-from knoll.values.errors import KnollError
-
-log = structlog.get_logger()
 
 SYNC_SECONDS = 15.0
 """Interval of measurements: the default of kube-controller-manager's --horizontal-pod-autoscaler-sync-period."""
@@ -89,18 +83,19 @@ class UsageMeter:
 
     def __init__(
         self,
-        runtime: Runtime,
+        measure: Callable[[Sequence[str]], Awaitable[Mapping[str, Usage]]],
         scalers: Callable[[], Iterable[Measured]],
         on_change: Callable[[str], None],
         seconds: float = SYNC_SECONDS,
     ) -> None:
         """
         Args:
+            measure: returns what instances use, of those that could be measured.
             scalers: all of them; those that do not scale by usage cost nothing.
             on_change: called with the `namespace/name` of each that was measured.
             seconds: interval.
         """
-        self._runtime, self._scalers, self._on_change, self._seconds = runtime, scalers, on_change, seconds
+        self._measure, self._scalers, self._on_change, self._seconds = measure, scalers, on_change, seconds
 
     async def run(self) -> None:
         """Measure until cancelled."""
@@ -108,14 +103,5 @@ class UsageMeter:
             await asyncio.sleep(self._seconds)
             for scaler in list(self._scalers()):
                 if names := scaler.to_measure():
-                    each = await asyncio.gather(*(self._usage(name) for name in names))
-                    measurements = zip(names, each, strict=True)
-                    scaler.measured({name: usage for name, usage in measurements if usage is not None})
+                    scaler.measured(await self._measure(names))
                     self._on_change(scaler.key)
-
-    async def _usage(self, name: str) -> Usage | None:
-        try:
-            return await self._runtime.usage(name)
-        except KnollError as error:
-            log.warning("instance not measured", instance=name, error=str(error))
-            return None

@@ -72,6 +72,8 @@ class InstanceRow(msgspec.Struct, frozen=True):
     """Memory that it keeps while it is paused."""
     events: tuple[InstanceEvent, ...] = ()
     """The most recent ones, by time of last occurrence."""
+    node: str = ""
+    """Name of its node; empty on a single machine."""
 
 
 class RevisionInstances(msgspec.Struct, frozen=True):

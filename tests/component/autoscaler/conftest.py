@@ -10,9 +10,11 @@ import msgspec
 import pytest
 
 from autoscaler.decision.capacity import Machine
-from autoscaler.leader.leader import Leader, LeaderOptions, PublishedTables
+from autoscaler.kubelet.kubelet import NodeOptions
+from autoscaler.leader.leader import LeaderOptions, PublishedTables
 from autoscaler.node.isolation import Firewall
 from autoscaler.probes.checks import Checker
+from autoscaler.roles.single_machine import SingleMachine
 from knoll.messages.endpoints import ENDPOINTS, Endpoint, RevisionEndpoints
 from knoll.messages.instances import INSTANCES, RevisionInstances
 from knoll.messages.reports import Poke, Report, RevisionReport
@@ -55,7 +57,7 @@ class AutoscalerHarness:
         self.scale: RedisTable[ScaleStatus] = RedisTable(redis, SCALE, ScaleStatus)
         self.instances: RedisTable[RevisionInstances] = RedisTable(redis, INSTANCES, RevisionInstances)
         self._running: asyncio.Task[None] | None = None
-        self.autoscaler: Leader | None = None
+        self.autoscaler: SingleMachine | None = None
 
     async def start(self) -> None:
         """Run an autoscaler that leads."""
@@ -63,18 +65,21 @@ class AutoscalerHarness:
 
         async def run() -> None:
             async with FakeRuntime(self.engine) as runtime, Checker() as checker:
-                options = LeaderOptions(
+                node = NodeOptions(
                     firewall=self.firewall,
                     machine=self.machine,
-                    tick_seconds=0.1,
-                    measure_seconds=self.measure_seconds,
-                    quiet_seconds=self.quiet_seconds,
                     disk_seconds=0.1,
                     armed_instances=self.armed_instances,
                     memory=lambda: (16 * 1024**3, self.available_bytes),
                 )
+                leader = LeaderOptions(
+                    machine=self.machine,
+                    tick_seconds=0.1,
+                    measure_seconds=self.measure_seconds,
+                    quiet_seconds=self.quiet_seconds,
+                )
                 tables = PublishedTables(self.endpoints, self.scale, self.instances)
-                self.autoscaler = Leader(runtime, checker, self.store, self.redis, tables, options)
+                self.autoscaler = SingleMachine(runtime, checker, self.store, self.redis, tables, (node, leader))
                 began.set()
                 await self.autoscaler.run()
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from autoscaler.decision.capacity import ResourceRequest
-from autoscaler.leader import armed_pool
+from autoscaler.kubelet import armed_pool
 from autoscaler.runtime.model import NotArmedError
 from knoll.messages.instances import InstanceRow
 from knoll.values import kinds

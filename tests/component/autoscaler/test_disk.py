@@ -4,7 +4,7 @@ from typing import Any
 
 from prometheus_client import Gauge
 
-from autoscaler.leader import disk_watch
+from autoscaler.kubelet import disk_watch
 from knoll.messages.instances import InstanceEvent
 from knoll.tables.protocol import Reset
 from knoll.values import kinds

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from autoscaler.leader.leader import Leader, LeaderOptions, PublishedTables
+from autoscaler.kubelet.kubelet import NodeOptions
+from autoscaler.leader.leader import LeaderOptions, PublishedTables
 from autoscaler.probes.checks import Checker
+from autoscaler.roles.single_machine import SingleMachine
 from autoscaler.runtime.model import ContainerSpec
 from knoll.redis import keys
 from knoll.redis.client import connected
@@ -145,15 +147,16 @@ async def test_a_container_that_crashes_while_it_is_started_again_is_not_forgott
 
 
 async def test_a_leader_without_its_lease_does_nothing_until_it_has_it_again(harness: AutoscalerHarness) -> None:
-    runs: list[Leader] = []
+    runs: list[SingleMachine] = []
 
     async def duty() -> None:
         runtime = FakeRuntime(harness.engine)
         async with Checker() as checker:
             tables = PublishedTables(harness.endpoints, harness.scale, harness.instances)
-            leader = Leader(runtime, checker, harness.store, harness.redis, tables, LeaderOptions(tick_seconds=0.1))
-            runs.append(leader)
-            await leader.run()
+            options = NodeOptions(), LeaderOptions(tick_seconds=0.1)
+            machine = SingleMachine(runtime, checker, harness.store, harness.redis, tables, options)
+            runs.append(machine)
+            await machine.run()
 
     lease = Lease(harness.redis, "autoscaler", "first", ttl=1.0)
     leading = asyncio.create_task(lease.lead(duty))
@@ -176,7 +179,7 @@ async def test_a_leader_without_its_lease_does_nothing_until_it_has_it_again(har
 async def test_a_store_that_is_emptied_costs_no_instance_that_comes_back_with_its_revision(
     harness: AutoscalerHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("autoscaler.leader.revision_watch.EMPTY_SECONDS", 1.0)
+    monkeypatch.setattr("autoscaler.spec.revision_catalog.EMPTY_SECONDS", 1.0)
     monkeypatch.setattr("autoscaler.leader.leader.REPUBLISH_SECONDS", 1.0)
     await harness.start()
     config = {"metadata": {"namespace": "knative-serving", "name": "config-autoscaler"}, "data": {}}
@@ -186,7 +189,7 @@ async def test_a_store_that_is_emptied_costs_no_instance_that_comes_back_with_it
     (kept,), (lost,) = await harness.ready(key), await harness.ready(other)
     assert harness.autoscaler is not None
     autoscaler = harness.autoscaler
-    await eventually(lambda: autoscaler._revisions._configured_once, condition="a tick")
+    await eventually(lambda: autoscaler.leader._revisions._configured_once, condition="a tick")
     kept_body = await harness.store.get(kinds.REVISION.id, "default", "hello-00001")
     await harness.redis.execute("FLUSHALL")
     del kept_body["metadata"]["resourceVersion"]

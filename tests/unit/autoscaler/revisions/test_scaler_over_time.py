@@ -6,6 +6,7 @@ from typing import Any
 
 from autoscaler.revisions.revision_scaler import RevisionScaler
 from autoscaler.revisions.revision_status import scale_status
+from autoscaler.spec.compressed_revision import CompressedRevision
 from knoll.config.platform import PlatformConfig
 from knoll.messages.reports import RevisionReport, latency_bucket
 from knoll.messages.scale import ScaleStatus
@@ -37,7 +38,7 @@ def scaler(clock: Clock, name: str = "hello-00001", **annotations: str) -> Revis
 def annotate(subject: RevisionScaler, **annotations: str) -> None:
     named = {f"knoll.dev/{key.replace('_', '-')}": value for key, value in annotations.items()}
     annotated = revision(subject.revision.metadata.name, annotations=named)
-    subject.change(annotated, scaling_spec(annotated, CONFIG))
+    subject.change(CompressedRevision(annotated), scaling_spec(annotated, CONFIG))
 
 
 def reported(subject: RevisionScaler, at: float, answers: int, errors: int = 0, seconds: float = 0.01) -> None:

@@ -1,4 +1,7 @@
-"""Keeps instances armed for Revisions at zero, in the background; `decision.armed_pool` decides for which."""
+"""Keeps instances armed for Revisions at zero, in the background.
+
+The leader names the candidates; `decision.armed_pool` decides which of them this machine has room for.
+"""
 
 import asyncio
 import contextlib
@@ -9,14 +12,14 @@ from functools import partial
 
 import structlog
 
-from autoscaler.decision.armed_pool import Armed, ArmingCandidate, limit, plan
+from autoscaler.decision.armed_pool import Armed, ArmingCandidate, ArmingPlan, limit, plan
 from autoscaler.instances.armed import ArmedEvent, ArmedInstance, ArmedState
 from autoscaler.instances.deps import InstanceDeps
 from autoscaler.instances.remove import remove
-from autoscaler.leader.registry import RevisionRegistry
-from autoscaler.revisions.revision_scaler import RevisionScaler
 from autoscaler.runtime.model import ArmingUnavailableError, Instance
 from autoscaler.spec.instance_spec import instance_spec, needs_preparation, new_instance_name, probes
+from autoscaler.spec.revision_catalog import RevisionCatalog
+from knoll.resources.models.revision import Revision
 from knoll.values.errors import KnollError
 
 log = structlog.get_logger()
@@ -39,18 +42,30 @@ class _Failure:
     """Epoch seconds before which the Revision is not tried again."""
 
 
+Candidates = Callable[[], Iterable[ArmingCandidate]]
+
+
 class ArmedPool:
-    """The armed instances of one platform, while this process leads; see `instances.armed.ArmedInstances`."""
+    """The armed instances of one machine."""
 
     def __init__(
-        self, registry: RevisionRegistry, bound: int, memory: Memory, on_removed: Callable[[str], None]
+        self,
+        catalog: RevisionCatalog,
+        is_managed: Callable[[str], bool],
+        bound: int,
+        memory: Memory,
+        on_removed: Callable[[str], None],
     ) -> None:
         """
         Args:
+            is_managed: returns whether a start has taken the armed instance of that name.
             bound: how many instances may be armed, >= 0.
             on_removed: called with the name of an instance that was removed without a release.
         """
-        self._registry, self._bound, self._memory, self._on_removed = registry, bound, memory, on_removed
+        self._catalog, self._is_managed = catalog, is_managed
+        self._bound, self._memory, self._on_removed = bound, memory, on_removed
+        self._candidates: Candidates | None = None
+        """None while there is no leader: nothing is armed then, and what is armed stays."""
         self._instances: dict[str, ArmedInstance] = {}
         """By name."""
         self._failures: dict[str, _Failure] = {}
@@ -71,19 +86,26 @@ class ArmedPool:
         """Provide what instances need; called once, before any other call."""
         self._deps = deps
 
-    # For the scaler
+    # For the leader
 
-    def take(self, uid: str) -> ArmedInstance | None:
-        """See `ArmedInstances.take`."""
-        for instance in self._instances.values():
-            if instance.spec.uid == uid and instance.state is ArmedState.WAITING:
-                instance.apply(ArmedEvent.TAKE)
-                return instance
-        return None
+    def follow(self, candidates: Candidates | None) -> None:
+        """Arm instances of these Revisions from now on; None when there is no leader."""
+        self._candidates = candidates
+        self._wake.set()
 
-    def count(self, uid: str) -> int:
-        """See `ArmedInstances.count`."""
-        return sum(each.spec.uid == uid and each.state is ArmedState.WAITING for each in self._instances.values())
+    def armed(self, uid: str | None = None) -> list[ArmedInstance]:
+        """Return the instances that are armed. Args: uid: of a Revision; None is all of them."""
+        waiting = (each for each in self._instances.values() if each.state is ArmedState.WAITING)
+        return [each for each in waiting if uid in (None, each.spec.uid)]
+
+    def take(self, name: str) -> ArmedInstance | None:
+        """Return an armed instance for a start that releases it at once; one that is stale is only removed by it."""
+        instance = self._instances.get(name)
+        if instance is None or instance.state is ArmedState.GONE:
+            return None
+        if instance.state is ArmedState.WAITING:
+            instance.apply(ArmedEvent.TAKE)
+        return instance
 
     # What happens elsewhere
 
@@ -102,10 +124,9 @@ class ArmedPool:
             self._invalidate(instance, "an object that it refers to changed")
         self._failures.pop(uid, None)
 
-    def revision_changed(self, scaler: RevisionScaler) -> None:
+    def revision_changed(self, revision: Revision) -> None:
         """A Revision's metadata changed: its containers may refer to it."""
-        revision = scaler.revision
-        for instance in self._of(scaler.uid):
+        for instance in self._of(revision.metadata.uid):
             name = instance.spec.name
             if needs_preparation(revision.spec) or instance_spec(revision, name).digest != instance.spec.digest:
                 self._invalidate(instance, "its Revision changed")
@@ -124,10 +145,10 @@ class ArmedPool:
 
     def adopt(self, instance: Instance) -> bool:
         """Take over an instance that an earlier leader has armed; returns False when it is to be removed."""
-        scaler = self._registry.by_uid.get(instance.uid)
-        if scaler is None or not self._bound:
+        compressed = self._catalog.current(instance.uid)
+        if compressed is None or not self._bound:
             return False
-        revision = scaler.revision
+        revision = compressed.revision()
         # What it read from other objects may have changed since.
         if needs_preparation(revision.spec):
             return False
@@ -159,12 +180,9 @@ class ArmedPool:
         now = self._deps.clock()
         self._forget_gone()
         for instance in self._instances.values():
-            if instance.state is ArmedState.TAKEN and self._registry.instance(instance.spec.name) is None:
+            if instance.state is ArmedState.TAKEN and not self._is_managed(instance.spec.name):
                 self._invalidate(instance, "the start that took it was abandoned")
-        usable = [each for each in self._instances.values() if each.state in (ArmedState.ARMING, ArmedState.WAITING)]
-        armed = [Armed(instance.spec.name, instance.spec.uid) for instance in usable]
-        most = limit(self._bound, len(armed), *self._memory()) if self._bound else 0
-        steps = plan(self._candidates(now), armed, most, now)
+        steps = self._plan(now)
         for name in steps.disarm:
             self._invalidate(self._instances[name], "no request is expected, or memory is short")
         for instance in [each for each in self._instances.values() if each.state is ArmedState.STALE]:
@@ -174,16 +192,25 @@ class ArmedPool:
         await self._arm(steps.arm[0], now)
         return True
 
-    def _candidates(self, now: float) -> Iterable[ArmingCandidate]:
-        for uid, scaler in self._registry.by_uid.items():
-            failure = self._failures.get(uid)
-            if scaler.may_be_armed() and (failure is None or now >= failure.until):
-                yield ArmingCandidate(uid, scaler.last_used)
+    def _plan(self, now: float) -> ArmingPlan:
+        if self._candidates is None:
+            return ArmingPlan()
+        usable = [each for each in self._instances.values() if each.state in (ArmedState.ARMING, ArmedState.WAITING)]
+        armed = [Armed(instance.spec.name, instance.spec.uid) for instance in usable]
+        most = limit(self._bound, len(armed), *self._memory()) if self._bound else 0
+        candidates = self._candidates()
+        return plan((each for each in candidates if self._may_try(each.uid, now)), armed, most, now)
+
+    def _may_try(self, uid: str, now: float) -> bool:
+        failure = self._failures.get(uid)
+        return (failure is None or now >= failure.until) and self._catalog.current(uid) is not None
 
     async def _arm(self, uid: str, now: float) -> None:
         assert self._deps is not None
-        scaler, deps = self._registry.by_uid[uid], self._deps
-        revision = scaler.revision
+        compressed, deps = self._catalog.current(uid), self._deps
+        assert compressed is not None
+        revision = compressed.revision()
+        key = f"{revision.metadata.namespace}/{revision.metadata.name}"
         instance = ArmedInstance(instance_spec(revision, new_instance_name(revision, secrets.choice)), probes(revision))
         name = instance.spec.name
         self._instances[name] = instance
@@ -192,18 +219,18 @@ class ArmedPool:
                 instance.spec = await deps.prepare(revision, name)
             for container in instance.spec.containers:
                 await deps.pull(instance.spec.revision, container.image)
-            admit = partial(deps.admit, name, scaler.key.partition("/")[0])
+            admit = partial(deps.admit, name, revision.metadata.namespace)
             instance.address = (await deps.runtime.arm(instance.spec, admit=admit)).address
         except BaseException as error:
             instance.apply(ArmedEvent.INVALIDATE)
             if not isinstance(error, KnollError):
                 raise
-            self._failed(uid, scaler.key, error, now)
+            self._failed(uid, key, error, now)
             return
         self._failures.pop(uid, None)
         self.problem = ""
         instance.apply(ArmedEvent.ARMED)
-        log.info("instance armed", instance=name, revision=scaler.key)
+        log.info("instance armed", instance=name, revision=key)
 
     def _failed(self, uid: str, key: str, error: KnollError, now: float) -> None:
         if isinstance(error, ArmingUnavailableError):
@@ -220,7 +247,7 @@ class ArmedPool:
         """Remove a stale instance, unless a start has taken it, which then removes it."""
         assert self._deps is not None
         name = instance.spec.name
-        if self._registry.instance(name) is not None:
+        if self._is_managed(name):
             return
         await remove(self._deps.runtime, name, 0)
         instance.apply(ArmedEvent.END)
@@ -229,7 +256,7 @@ class ArmedPool:
     def _forget_gone(self) -> None:
         for name in [name for name, each in self._instances.items() if each.state is ArmedState.GONE]:
             del self._instances[name]
-        for uid in [uid for uid in self._failures if uid not in self._registry.by_uid]:
+        for uid in [uid for uid in self._failures if self._catalog.current(uid) is None]:
             del self._failures[uid]
 
     def _of(self, uid: str) -> list[ArmedInstance]:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from autoscaler.leader.revision_watch import is_same
+from autoscaler.spec.revision_catalog import is_same
 
 REVISION: dict[str, Any] = {
     "metadata": {

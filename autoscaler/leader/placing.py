@@ -1,0 +1,178 @@
+"""Starting instances: the quotas of their namespace allow them, the placer finds a node, and the node is asked."""
+
+import asyncio
+import secrets
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+
+import structlog
+
+from autoscaler.decision.capacity import quota_refusal
+from autoscaler.instances.failures import FAILED_CREATE, UNSCHEDULABLE
+from autoscaler.instances.transitions import IDLE
+from autoscaler.leader.registry import RevisionRegistry
+from autoscaler.link.protocol import ArmedOffer, Blueprint, InstanceReport, NodeLink
+from autoscaler.placement.protocol import Constraints, Placer
+from autoscaler.revisions.placed_instance import PlacedInstance
+from autoscaler.revisions.revision_scaler import RevisionScaler
+from autoscaler.spec.compressed_revision import CompressedRevision
+from autoscaler.spec.instance_spec import instance_spec, needs_preparation, new_instance_name, probes
+from knoll.messages.assignments import Assignment
+from knoll.messages.scale import StartFailure
+from knoll.values.json import Json
+
+log = structlog.get_logger()
+
+POLL_SECONDS = 0.2
+"""Interval at which instances that wait are tried again."""
+
+
+class Placing:
+    """All instances that are being placed, and the assignments of those that have a node."""
+
+    def __init__(
+        self,
+        link: NodeLink,
+        placer: Placer,
+        registry: RevisionRegistry,
+        quotas: Callable[[str], Iterable[Json]],
+        on_change: Callable[[str], None],
+        on_shortage: Callable[[], None],
+    ) -> None:
+        """
+        Args:
+            quotas: returns the ResourceQuotas of a namespace.
+            on_change: called with the Revision, `namespace/name`, of an instance that has changed.
+            on_shortage: called while an instance does not fit anywhere.
+        """
+        self._link, self._placer, self._registry, self._quotas = link, placer, registry, quotas
+        self._on_change, self._on_shortage = on_change, on_shortage
+        self._waiting: dict[str, tuple[PlacedInstance, Blueprint | None, Constraints]] = {}
+        """By name: instances that have no node yet."""
+        self._wake = asyncio.Event()
+        self.excluded: frozenset[str] = frozenset()
+        """Nodes that get nothing new."""
+        placer.begin(self._bound, self._placement_changed)
+
+    def start(self, scaler: RevisionScaler, now: float) -> PlacedInstance:
+        """Start an instance: an armed one if there is one. Args: now: epoch seconds of the decision."""
+        offer = self._offer(scaler.uid)
+        constraints = Constraints(excluded=self.excluded)
+        if offer is not None and offer.spec is not None:
+            blueprint, spec = None, offer.spec
+        else:
+            blueprint = _blueprint(scaler.compressed, offer.name if offer else None)
+            spec = blueprint.spec
+        if offer is not None:
+            constraints = Constraints(node=offer.node)
+            scaler.releases += 1
+            self._link.hold(offer.name)
+        instance = PlacedInstance(self, Assignment(spec.name, "", scaler.key, scaler.uid, now), spec)
+        self._waiting[instance.name] = (instance, blueprint, constraints)
+        self._try(instance, constraints)
+        if not instance.placed:
+            self._wake.set()
+        return instance
+
+    def adopt(
+        self, report: InstanceReport, compressed: CompressedRevision, assignment: Assignment | None = None
+    ) -> PlacedInstance:
+        """Return a handle for an instance that a node runs.
+
+        Args:
+            assignment: as an earlier leader left it; None when there was none.
+        """
+        if assignment is None or assignment.generation <= report.generation:
+            assignment = Assignment(
+                report.name, report.node, report.revision, report.uid, report.created, generation=report.generation
+            )
+        instance = PlacedInstance(self, assignment, instance_spec(compressed.revision(), report.name))
+        instance.reported(report)
+        self._placer.restore(instance.name, report.node, instance.request)
+        return instance
+
+    def removed(self, name: str) -> None:
+        """Nothing of an instance is left on its node."""
+        self._waiting.pop(name, None)
+        self._placer.withdraw(name)
+        self._link.withdraw(name)
+
+    async def run(self) -> None:
+        """Try again what waits, until cancelled."""
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            while self._waiting:
+                await asyncio.sleep(POLL_SECONDS)
+                for instance, _, constraints in list(self._waiting.values()):
+                    if not instance.placed and instance.name in self._waiting:
+                        self._try(instance, constraints)
+                        if not instance.placed and self._placer.problem(instance.name):
+                            self._on_shortage()
+
+    # Commands of the handles; see `placed_instance.Assigner`
+
+    def assign(self, assignment: Assignment, blueprint: Blueprint | None = None) -> InstanceReport | None:
+        return self._link.assign(assignment, blueprint)
+
+    def abandoned(self, instance: PlacedInstance) -> None:
+        self.removed(instance.name)
+        self._on_change(instance.revision)
+
+    # Placement
+
+    def _offer(self, uid: str) -> ArmedOffer | None:
+        scaler = self._registry.by_uid[uid]
+        offers = self._link.armed(uid)
+        return next((offer for offer in offers if offer.name not in scaler.instances), None)
+
+    def _try(self, instance: PlacedInstance, constraints: Constraints) -> None:
+        if refusal := self._quota_refusal(instance):
+            self._set_failure(instance, StartFailure("ResourcesAvailable", FAILED_CREATE, refusal))
+            return
+        if constraints.node in self.excluded or constraints.excluded != self.excluded:
+            node = None if constraints.node in self.excluded else constraints.node
+            constraints = replace(constraints, node=node, excluded=self.excluded)
+        self._placer.place(instance.name, instance.request, constraints)
+
+    def _quota_refusal(self, instance: PlacedInstance) -> str:
+        """Return why the quotas of its namespace do not allow an instance; empty when they do."""
+        charge = instance.request.charge
+        quotas = list(self._quotas(charge.namespace)) if charge else []
+        if charge is None or not quotas:
+            return ""
+        # Those that rest are not charged.
+        others = (each for each in self._registry.instances() if each.placed and each.state not in IDLE)
+        charges = [each.request.charge for each in others if each.request.charge and each is not instance]
+        return quota_refusal(quotas, charges, charge, instance.name)
+
+    def _bound(self, name: str, node: str) -> None:
+        waiting = self._waiting.pop(name, None)
+        if waiting is None:
+            return
+        instance, blueprint, _ = waiting
+        reported = instance.placement_failure is not None
+        instance.bind(node, blueprint)
+        if reported:
+            self._on_change(instance.revision)
+
+    def _placement_changed(self, name: str, problem: str) -> None:
+        waiting = self._waiting.get(name)
+        if waiting is not None:
+            failure = StartFailure("ResourcesAvailable", UNSCHEDULABLE, problem) if problem else None
+            self._set_failure(waiting[0], failure)
+
+    def _set_failure(self, instance: PlacedInstance, failure: StartFailure | None) -> None:
+        if instance.placement_failure == failure:
+            return
+        instance.placement_failure = failure
+        if failure is not None:
+            log.warning("instance waiting for capacity", instance=instance.name, reason=failure.message)
+        self._on_change(instance.revision)
+
+
+def _blueprint(compressed: CompressedRevision, name: str | None) -> Blueprint:
+    """Derive what a start needs. Args: name: of the instance; None is a new one."""
+    revision = compressed.revision()
+    spec = instance_spec(revision, name or new_instance_name(revision, secrets.choice))
+    return Blueprint(spec, probes(revision), compressed, needs_preparation(revision.spec))

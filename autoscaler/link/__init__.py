@@ -1,0 +1,1 @@
+"""Between the leader, which decides, and the nodes, which run instances."""

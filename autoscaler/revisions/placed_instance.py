@@ -1,0 +1,192 @@
+"""One instance as the leader sees it: what its node last reported, and the leader's commands."""
+
+import asyncio
+from typing import Protocol
+
+import msgspec
+
+from autoscaler.decision.capacity import ResourceRequest, request_of
+from autoscaler.decision.idle_policy import IdleState
+from autoscaler.instances.container_status import ContainerProgress, container_row
+from autoscaler.instances.transitions import ENDING, Command, LifecycleState, next_state, stage_of
+from autoscaler.link.protocol import Blueprint, InstanceReport
+from autoscaler.runtime.model import InstanceSpec
+from knoll.messages.assignments import Assignment, Goal
+from knoll.messages.endpoints import Endpoint
+from knoll.messages.instances import InstanceRow
+from knoll.messages.scale import StartFailure
+
+_NOT_CREATED = ContainerProgress(None, None, restarting=False, phase=None, back_off_seconds=0.0)
+
+
+class Assigner(Protocol):
+    """Carries the leader's commands to the nodes."""
+
+    def assign(self, assignment: Assignment, blueprint: Blueprint | None = None) -> InstanceReport | None:
+        """See `NodeLink.assign`."""
+        ...
+
+    def abandoned(self, instance: "PlacedInstance") -> None:
+        """An instance that no node has is not needed any more, or its node is lost."""
+        ...
+
+
+class PlacedInstance:
+    """A handle: it holds no more than what is needed to answer for the instance while its node has not reported.
+
+    A command takes effect here at once, whenever its node carries it out: otherwise the next decision would repeat it.
+    """
+
+    def __init__(self, assigner: Assigner, assignment: Assignment, spec: InstanceSpec) -> None:
+        """
+        Args:
+            assignment: without a node while it has none.
+            spec: of the instance, final except for what comes from other objects.
+        """
+        self._assigner, self.assignment, self.spec = assigner, assignment, spec
+        self.name = assignment.instance
+        self.request: ResourceRequest = request_of(spec)
+        self.placement_failure: StartFailure | None = None
+        """Why it has no node yet."""
+        self.draining: asyncio.Task[None] | None = None
+        """Waits for its requests, when its node is in another process."""
+        self._report: InstanceReport | None = None
+        self._expected = LifecycleState.STARTING
+        """Its state while its node has not carried out the newest assignment."""
+
+    @property
+    def revision(self) -> str:
+        return self.assignment.revision
+
+    @property
+    def node(self) -> str:
+        """Empty while it has none, and on a single machine."""
+        return self.assignment.node
+
+    @property
+    def placed(self) -> bool:
+        """Whether a node was asked to run it."""
+        return self._placed
+
+    _placed = False
+
+    def bind(self, node: str, blueprint: Blueprint | None) -> None:
+        """Assign it to a node."""
+        self._placed, self.placement_failure = True, None
+        self._assign(blueprint, node=node)
+
+    def reported(self, report: InstanceReport) -> None:
+        """Its node has reported for the first time."""
+        self._placed, self._report = True, report
+
+    def lost(self) -> None:
+        """Its node does not respond: it counts as gone."""
+        self._report, self._expected = None, LifecycleState.REMOVED
+        self._assigner.abandoned(self)
+
+    # What its node reports
+
+    @property
+    def state(self) -> LifecycleState:
+        report = self._report
+        if report is None:
+            return self._expected
+        state = report.state
+        if report.generation >= self.assignment.generation or state in ENDING:
+            return state
+        return self._expected
+
+    @property
+    def created(self) -> float:
+        return self._report.created if self._report else self.assignment.requested
+
+    @property
+    def failure(self) -> StartFailure | None:
+        return self._report.failure if self._report else self.placement_failure
+
+    @property
+    def idle_since(self) -> float:
+        """Epoch seconds at which it became idle; 0 while it is not."""
+        return self._report.idle_since if self._report else 0.0
+
+    @property
+    def kept_bytes(self) -> int:
+        """Memory that it keeps while it is paused."""
+        return self._report.kept_bytes if self._report else 0
+
+    @property
+    def was_in_service(self) -> bool:
+        """Whether it was ready since it was last started or woken."""
+        return self._report is not None and self._report.was_in_service
+
+    @property
+    def was_armed(self) -> bool:
+        """Whether it was armed before it was needed, and then released."""
+        return self._report is not None and self._report.was_armed
+
+    def endpoint(self) -> Endpoint | None:
+        """Return the endpoint for activators; None while it takes no requests and has none."""
+        endpoint = self._report.endpoint() if self._report else None
+        if endpoint and endpoint.state == "ready" and self.state is not LifecycleState.READY:
+            return msgspec.structs.replace(endpoint, state="draining")
+        return endpoint
+
+    def row(self) -> InstanceRow:
+        """Return the status that users see."""
+        if self._report:
+            return self._report.row()
+        rows = tuple(
+            container_row(each, _NOT_CREATED, self.placement_failure, "", stopped=False, ready=False)
+            for each in self.spec.containers
+        )
+        stage, created = stage_of(self._expected), self.assignment.requested
+        return InstanceRow(self.name, "", self.spec.port, stage, created, rows, node=self.node)
+
+    # Commands
+
+    def go_idle(self, target: IdleState) -> None:
+        """Take it out of service and keep it idle; requests in flight end first."""
+        self._command(Command.GO_IDLE, target)
+
+    def step_down(self) -> None:
+        """Stop it; it is paused."""
+        self._command(Command.STEP_DOWN, "stopped")
+
+    def wake(self, now: float) -> None:
+        """Put it back into service; it is idle.
+
+        Args:
+            now: epoch seconds of the decision.
+        """
+        self._command(Command.WAKE, "serving", now)
+
+    def drain(self) -> None:
+        """Take it out of service and remove it; requests in flight may finish."""
+        if not self._placed:
+            if self._expected is not LifecycleState.REMOVED:
+                self._expected = LifecycleState.REMOVED
+                self._assigner.abandoned(self)
+        elif self.assignment.goal != "removed":
+            self._command(Command.DRAIN, "removed")
+
+    def answer(self, drain: int, *, empty: bool) -> None:
+        """The wait for its requests that its node asked for has ended."""
+        self.assignment = msgspec.structs.replace(self.assignment, drained=drain, empty=empty)
+        self._assigner.assign(self.assignment)
+
+    def _command(self, command: Command, goal: Goal, requested: float | None = None) -> None:
+        self._expected = next_state(self.state, command)
+        self.assignment = msgspec.structs.replace(
+            self.assignment,
+            goal=goal,
+            generation=self.assignment.generation + 1,
+            requested=self.assignment.requested if requested is None else requested,
+        )
+        self._assign(None)
+
+    def _assign(self, blueprint: Blueprint | None, node: str | None = None) -> None:
+        if node is not None:
+            self.assignment = msgspec.structs.replace(self.assignment, node=node)
+        report = self._assigner.assign(self.assignment, blueprint)
+        if report is not None:
+            self._report = report
