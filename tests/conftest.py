@@ -7,7 +7,7 @@ import random
 import shutil
 import socket
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ from hypothesis import HealthCheck, settings
 
 from tests.groups import group_of, rank_of
 from tests.images import clean_up
+from tests.turns import docker_turn
 from tests.waiting import eventually_sync
 
 if TYPE_CHECKING:
@@ -38,6 +39,14 @@ def pytest_unconfigure() -> None:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: rank_of(group_of(item.nodeid)))
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)  # before the timeout of the test begins
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    if item.get_closest_marker("docker") is None:
+        return (yield)
+    with docker_turn(alone=item.get_closest_marker("machines") is not None):
+        return (yield)
 
 
 @pytest.hookimpl(optionalhook=True)

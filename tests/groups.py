@@ -10,14 +10,16 @@ PLATFORM = "e2e"
 """Everything on the platform that end-to-end tests share."""
 OWN_PLATFORMS = ("e2e/engine", "e2e/attacks")
 """Folders whose tests share a platform of their own."""
-ORDER = (PLATFORM, *OWN_PLATFORMS, "component/runtime", "component/builder", "component", "unit")
+MACHINES = ("component/machines", "e2e/machines")
+"""Folders whose tests share several machines; `turns.py` lets no other test that needs Docker run beside them."""
+ORDER = (PLATFORM, *OWN_PLATFORMS, *MACHINES, "component/runtime", "component/builder", "component", "unit")
 """Starts of groups' names, those that take longest first, so that all workers end at about the same time."""
 
 
 def group_of(nodeid: str) -> str:
     """Return the group of a test, such as `component/api/test_watches` or `e2e`."""
     file = PurePosixPath(nodeid.partition("::")[0]).relative_to("tests").with_suffix("")
-    platforms = (*OWN_PLATFORMS, PLATFORM)
+    platforms = (*OWN_PLATFORMS, *MACHINES, PLATFORM)
     return next((platform for platform in platforms if file.is_relative_to(platform)), str(file))
 
 

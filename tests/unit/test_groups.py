@@ -15,6 +15,7 @@ from tests.groups import group_of, rank_of
         ("tests/e2e/conformance/test_api.py::test_a", "e2e"),
         ("tests/e2e/engine/test_chaos.py::test_a", "e2e/engine"),
         ("tests/e2e/attacks/test_with_a_token.py::test_a", "e2e/attacks"),
+        ("tests/component/machines/test_placement.py::test_a", "component/machines"),
     ],
 )
 def test_a_file_is_a_group_and_end_to_end_tests_are_one_for_each_platform(nodeid: str, group: str) -> None:
