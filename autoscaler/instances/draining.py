@@ -1,6 +1,7 @@
 """Waits until an instance may be stopped: no activator sends requests to it, and none is in flight there."""
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
@@ -18,6 +19,8 @@ ACK_SECONDS = 30.0
 SILENT_SECONDS = 5.0
 """An activator that did not mention a draining instance in five reports never sent it a request."""
 POLL_SECONDS = 0.05
+RECOUNT_SECONDS = 1.0
+"""How long to wait for a report before the requests are counted again: an activator may have gone."""
 DRAIN_QUIET_SECONDS = 30.0
 """As long as Knative's queue-proxy delays SIGTERM after the last new request. WebSockets that are about to close do so
 in this time; the app closes the others, because it knows what to send to its peers."""
@@ -55,6 +58,8 @@ class Draining:
         self._endpoints, self._publish, self._clock, self._quiet_seconds = endpoints, publish, clock, quiet_seconds
         self._in_flight: dict[str, dict[str, InFlight]] = {}
         """Draining instance to activator to its requests there."""
+        self._reports, self._reported = 0, asyncio.Event()
+        """Reports of draining instances so far; the event is set for a moment by each."""
         self._followers: tuple[float, asyncio.Future[dict[str, int]] | None] = (0.0, None)
         """When `_live_activators` last queried Redis, and the result or the pending query."""
         self.listening_since = float("inf")
@@ -66,6 +71,9 @@ class Draining:
             if instance in self._in_flight:
                 tunnels = report.tunnels.get(instance, 0)
                 self._in_flight[instance][report.activator] = InFlight(now, requests, tunnels)
+                self._reports += 1
+                self._reported.set()
+        self._reported.clear()
 
     async def wait_until_drained(self, instance: str, revision: str, grace_seconds: float) -> bool:
         """Wait for the acknowledgement of every live activator, and then for the requests in flight.
@@ -83,17 +91,25 @@ class Draining:
             acknowledged_at = self._clock()
             quiet_until = acknowledged_at + min(self._quiet_seconds, grace_seconds / 2)
             while self._clock() < deadline:
+                reports = self._reports
                 requests, tunnels = await self._count(instance, acknowledged_at)
                 if not requests and not tunnels:
                     return True
                 if not requests and self._clock() >= quiet_until:
                     log.info("instance stopped with upgraded connections open", instance=instance, open=tunnels)
                     return False
-                await asyncio.sleep(POLL_SECONDS * 2)
+                if reports == self._reports:
+                    await self._next_report(quiet_until if self._clock() < quiet_until else deadline)
             log.warning("instance stopped with requests in flight: grace period over", instance=instance)
             return False
         finally:
             self._in_flight.pop(instance, None)
+
+    async def _next_report(self, until: float) -> None:
+        """Wait for a report of any draining instance, for a while. Args: until: epoch seconds."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(min(RECOUNT_SECONDS, max(POLL_SECONDS, until - self._clock()))):
+                await self._reported.wait()
 
     async def _acknowledged(self, version: int, deadline: float) -> None:
         while self._clock() < deadline:

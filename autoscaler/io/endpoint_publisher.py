@@ -3,6 +3,7 @@
 import asyncio
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
 
 from autoscaler.revisions.revision_scaler import RevisionScaler
 from autoscaler.revisions.revision_status import scale_status
@@ -10,6 +11,15 @@ from knoll.concurrency.backoff import until_available
 from knoll.messages.endpoints import RevisionEndpoints
 from knoll.messages.scale import ScaleStatus
 from knoll.tables.protocol import Table
+
+
+class _Published(NamedTuple):
+    """What was last written of one Revision."""
+
+    endpoints: RevisionEndpoints
+    version: int
+    """Version of the endpoints."""
+    scale: ScaleStatus | None
 
 
 class EndpointPublisher:
@@ -30,7 +40,7 @@ class EndpointPublisher:
         """
         self._endpoints, self._scale, self._scalers, self._current = endpoints, scale, scalers, current
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
-        self._published: dict[str, tuple[RevisionEndpoints, ScaleStatus | None]] = {}
+        self._published: dict[str, _Published] = {}
         self._versions = (0, 0)
         """Versions of both tables up to which every change is known to be ours."""
 
@@ -45,15 +55,18 @@ class EndpointPublisher:
             entry = RevisionEndpoints(tuple(endpoints))
             current = self._current.get(key)
             status = scale_status(current) if current else None
-            version = 0
             published = self._published.get(key)
-            draining = any(endpoint.state == "draining" for endpoint in endpoints)
-            if published is None or published[0] != entry or draining:
-                version = await self._endpoints.put(key, entry)
-                self._written(version, 0)
-            if status is not None and (published is None or published[1] != status):
-                self._written(0, await self._scale.put(key, status))
-            self._published[key] = (entry, status)
+            changed = status if published is None or published.scale != status else None
+            if published is not None and published.endpoints == entry:
+                version = published.version
+                if changed is not None:
+                    await self._put_scale(key, changed)
+            elif changed is not None:
+                # Sent together, in this order: Redis syncs its file once for both.
+                version, _ = await asyncio.gather(self._put_endpoints(key, entry), self._put_scale(key, changed))
+            else:
+                version = await self._put_endpoints(key, entry)
+            self._published[key] = _Published(entry, version, status)
             return version
 
     async def publish_when_available(self, key: str) -> int:
@@ -83,12 +96,20 @@ class EndpointPublisher:
         endpoints_version, endpoints = await self._endpoints.snapshot()
         scale_version, scales = await self._scale.snapshot()
         outdated = []
-        for key, (entry, status) in self._published.items():
+        for key, (entry, _, status) in self._published.items():
             stored, scale = endpoints.get(key), scales.get(key)
             if stored is None or stored[1] != entry or (status is not None and (scale is None or scale[1] != status)):
                 outdated.append(key)
         self._versions = (endpoints_version, scale_version)
         return outdated
+
+    async def _put_endpoints(self, key: str, entry: RevisionEndpoints) -> int:
+        version = await self._endpoints.put(key, entry)
+        self._written(version, 0)
+        return version
+
+    async def _put_scale(self, key: str, status: ScaleStatus) -> None:
+        self._written(0, await self._scale.put(key, status))
 
     def _written(self, endpoints: int, scale: int) -> None:
         self._versions = (max(self._versions[0], endpoints), max(self._versions[1], scale))

@@ -9,6 +9,7 @@ import secrets
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 
 import structlog
 
@@ -199,7 +200,7 @@ class ArmedPool:
         armed = [Armed(instance.spec.name, instance.spec.uid) for instance in usable]
         most = limit(self._bound, len(armed), *self._memory()) if self._bound else 0
         candidates = self._candidates()
-        return plan((each for each in candidates if self._may_try(each.uid, now)), armed, most, now)
+        return plan(islice((each for each in candidates if self._may_try(each.uid, now)), most), armed, most, now)
 
     def _may_try(self, uid: str, now: float) -> bool:
         failure = self._failures.get(uid)

@@ -191,9 +191,7 @@ class Leader:
 
     def arming_candidates(self) -> Iterator[ArmingCandidate]:
         """See `LeaderEnd`."""
-        for uid, scaler in self.registry.by_uid.items():
-            if scaler.may_be_armed():
-                yield ArmingCandidate(uid, scaler.last_used)
+        return self.registry.index.candidates()
 
     def instance_changed(self, revision: str) -> None:
         """See `LeaderEnd`."""
@@ -246,12 +244,15 @@ class Leader:
                 for scaler in self.registry.under(key):
                     try:
                         scaler.act(decide_first=decide_first)
-                        if scaler.may_be_armed():
-                            self._nodes.link.candidates_changed()
                     except Exception:
                         # A bug that one Revision triggers must not stop the others.
                         log.exception("revision not scaled", revision=key)
+                    if self.registry.index.note(scaler):
+                        self._nodes.link.candidates_changed()
             keys = list(due)
+            if len(keys) == 1:
+                await self._publish(keys[0])
+                continue
             for start in range(0, len(keys), PUBLISHED_TOGETHER):
                 # After a start all Revisions are due: one connection for each of them would be too many.
                 await asyncio.gather(*(self._publish(key) for key in keys[start : start + PUBLISHED_TOGETHER]))
@@ -261,18 +262,15 @@ class Leader:
             await asyncio.sleep(self._options.tick_seconds)
             exists = self._followed.sources[kinds.CONFIG_MAP.id].get(*CONFIGURATION) is not None
             self._revisions.note_configuration(exists=exists)
-            without_instance, unsettled = 0, []
-            for scaler in self.registry.by_uid.values():
-                without_instance += scaler.may_wake()
-                if scaler.is_settled():
-                    continue
-                unsettled.append(scaler)
+            unsettled = self.registry.index.unsettled()
+            for scaler in unsettled:
                 before = scaler.spec.rollout_from
                 namespace = scaler.key.partition("/")[0]
                 if before and scaler.compare(self.registry.current.get(f"{namespace}/{before}")):
                     self._queue.mark(scaler.key)
                 if not scaler.quiet:
                     self._queue.mark(scaler.key)
+            without_instance = self.registry.index.without_instance
             self._nodes.link.set_warm_demand(max(0, without_instance - self._nodes.link.armed_total()))
             self._step_down(unsettled)
 
@@ -347,4 +345,5 @@ class Leader:
             scaler = self.registry.current.get(row.revision)
             if scaler:
                 scaler.report(report.activator, row, now, report.period, counted)
+                self.registry.index.unsettle(scaler)
         self._draining.record(report, now)

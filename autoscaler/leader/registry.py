@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 
+from autoscaler.leader.scaler_index import ScalerIndex
 from autoscaler.revisions.placed_instance import PlacedInstance
 from autoscaler.revisions.revision_scaler import RevisionScaler
 
@@ -17,6 +18,7 @@ class RevisionRegistry:
         self.by_uid: dict[str, RevisionScaler] = {}
         self.current: dict[str, RevisionScaler] = {}
         """By `namespace/name`."""
+        self.index = ScalerIndex()
         self._by_key: defaultdict[str, list[RevisionScaler]] = defaultdict(list)
 
     def add(self, scaler: RevisionScaler) -> None:
@@ -26,10 +28,12 @@ class RevisionRegistry:
             earlier.deleted = True
         self.by_uid[scaler.uid] = self.current[scaler.key] = scaler
         self._by_key[scaler.key].append(scaler)
+        self.index.note(scaler)
 
     def remove(self, scaler: RevisionScaler) -> None:
         """Remove a scaler whose Revision and instances are gone."""
         del self.by_uid[scaler.uid]
+        self.index.remove(scaler)
         self._by_key[scaler.key].remove(scaler)
         if not self._by_key[scaler.key]:
             del self._by_key[scaler.key]

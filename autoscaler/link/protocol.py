@@ -105,7 +105,7 @@ class LeaderEnd(Protocol):
     """What nodes ask of the leader, and what they report to it."""
 
     def arming_candidates(self) -> Iterable[ArmingCandidate]:
-        """Return the Revisions of which an instance may be armed."""
+        """Return the Revisions of which an instance may be armed, those used last first."""
         ...
 
     def instance_changed(self, revision: str) -> None:

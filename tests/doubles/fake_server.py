@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import cast
 
 import httptools
 
@@ -103,8 +104,7 @@ class _Connection(asyncio.Protocol):
         self._target, self._headers, self._body = b"", list[tuple[str, str]](), b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's is not a subclass
         self._server.opened(self)
         self._task = asyncio.create_task(self._work())
 
