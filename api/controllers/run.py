@@ -3,6 +3,7 @@
 import asyncio
 import os
 import socket
+import time
 
 import structlog
 
@@ -10,6 +11,7 @@ from api.controllers.engine.loop import Controllers
 from api.controllers.engine.metrics import ControllerMetrics
 from api.controllers.engine.tables import Tables
 from api.controllers.gateway_publisher import GatewayPublisher
+from api.controllers.nodes.node_sync import NodeSync, single_machine
 from api.controllers.pods.knative_objects import ActivatorAddress
 from api.controllers.pods.pod_sync import PodSync
 from api.controllers.pods.quota_use import QuotaUse
@@ -18,6 +20,7 @@ from knoll.builds.queue import JobQueue
 from knoll.messages import builds, routing, scale
 from knoll.messages.gateway_objects import GATEWAY_OBJECTS, GatewayObject
 from knoll.messages.instances import INSTANCES, RevisionInstances
+from knoll.messages.nodes import NODES, Node
 from knoll.process.settings import ApiSettings
 from knoll.redis.client import RedisClient, unsafe_settings
 from knoll.redis.lease import Lease
@@ -84,6 +87,7 @@ async def run(
         shown = RedisTable(redis, INSTANCES, RevisionInstances)
         published = RedisTable(redis, GATEWAY_OBJECTS, GatewayObject)
         gateway = ActivatorAddress(settings.gateway_address, settings.public_port)
+        single = None if settings.node else single_machine(redis, settings.gateway_address)
         async with asyncio.TaskGroup() as group:
             group.create_task(informers.run())
             group.create_task(OwnerGarbageCollector(store, list(informers)).run())
@@ -91,6 +95,7 @@ async def run(
             group.create_task(GatewayPublisher(informers, published, settings.gateway_keyring).run())
             group.create_task(QuotaUse(store, informers, OWNERS_AND_OWNED).run())
             group.create_task(PodSync(store, informers, shown, tables.scale, gateway).run())
+            group.create_task(NodeSync(store, informers, RedisTable(redis, NODES, Node), time.time, single).run())
 
     work = asyncio.create_task(lease.lead(lead))
     stopping = asyncio.create_task(stop.wait())

@@ -164,6 +164,29 @@ def _event(body: Json, old: Json | None, problems: Problems) -> Json:
     return body
 
 
+_EFFECTS = ("NoExecute", "NoSchedule", "PreferNoSchedule")
+_CORDONED = "node.kubernetes.io/unschedulable"
+"""Taint of a node that gets no new instances. Source: Kubernetes, "Well-Known Labels, Annotations and Taints"."""
+
+
+def _node(body: Json, old: Json | None, problems: Problems) -> Json:
+    spec = dict(body.get("spec") or {})
+    taints = [dict(taint) for taint in spec.get("taints") or ()]
+    for at, taint in enumerate(taints):
+        if not _KEY.fullmatch(str(taint.get("key", "")).rpartition("/")[2]):
+            problems.append(FieldError("Required value", (f"spec.taints[{at}].key",)))
+        if taint.get("effect") not in _EFFECTS:
+            message = f"Unsupported value: supported values: {', '.join(_EFFECTS)}"
+            problems.append(FieldError(message, (f"spec.taints[{at}].effect",)))
+    if not spec.get("unschedulable"):
+        spec.pop("unschedulable", None)
+        taints = [taint for taint in taints if taint.get("key") != _CORDONED]
+    elif not any(taint.get("key") == _CORDONED for taint in taints):
+        taints.append({"key": _CORDONED, "effect": "NoSchedule"})
+    spec["taints"] = taints
+    return {**body, "spec": _without_empty(spec, "taints")}
+
+
 _SUBJECTS = ("Group", "ServiceAccount", "User")
 
 
@@ -239,6 +262,7 @@ _RULES: Mapping[str, AdmissionRule] = {
     "configmaps": _config_map,
     "secrets": _secret,
     "namespaces": _namespace,
+    "nodes": _node,
     "services": _service,
     "persistentvolumeclaims": _volume_claim,
     "events": _event,

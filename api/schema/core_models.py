@@ -6,6 +6,7 @@ from typing import ClassVar
 
 from pydantic import Field
 
+from api.schema.node_models import Node
 from knoll.resources.models.base import Bool, Int32, IntOrString, Model, QuantityText, Resource
 from knoll.resources.models.meta import Condition, ObjectMeta
 from knoll.resources.models.pod import LocalObjectReference
@@ -394,11 +395,11 @@ class ClusterRole(_Object):
     """Rules of the role."""
 
 
-MODELS: dict[str, type[_Object]] = {
+MODELS: dict[str, type[Resource]] = {
     model.KIND.id: model
     for model in (
         ConfigMap, Secret, Namespace, ServiceAccount, Event, ResourceQuota, PersistentVolumeClaim, CoreService,
-        RoleBinding, ClusterRoleBinding, ClusterRole,
+        RoleBinding, ClusterRoleBinding, ClusterRole, Node,
     )
 }  # fmt: skip
 """By resource id."""

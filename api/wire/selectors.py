@@ -163,6 +163,7 @@ _COMMON_FIELDS = frozenset({"metadata.name", "metadata.namespace"})
 _FIELDS: Mapping[str, frozenset[str]] = {
     "pods": frozenset({"status.phase", "status.podIP", "spec.nodeName", "spec.restartPolicy"}),
     "namespaces": frozenset({"status.phase"}),
+    "nodes": frozenset({"spec.unschedulable"}),
     "secrets": frozenset({"type"}),
     "events": frozenset(
         {f"involvedObject.{part}" for part in ("name", "namespace", "kind", "uid", "apiVersion", "fieldPath")}

@@ -195,6 +195,32 @@ def _metric_targets(body: Json, _: float) -> str:
     )
 
 
+def _node_state(body: Json, _: float) -> str:
+    ready = next((each for each in body.get("status", {}).get("conditions") or () if each["type"] == "Ready"), {})
+    states = ["Ready" if ready.get("status") == "True" else "NotReady" if ready else "Unknown"]
+    return ",".join([*states, *(["SchedulingDisabled"] if body.get("spec", {}).get("unschedulable") else [])])
+
+
+_ROLE = "node-role.kubernetes.io/"
+
+
+def _node_roles(body: Json, _: float) -> str:
+    labels = body["metadata"].get("labels") or {}
+    return ",".join(sorted(key.removeprefix(_ROLE) for key in labels if key.startswith(_ROLE))) or "<none>"
+
+
+def _node_address(kind: str) -> Cell:
+    def cell(body: Json, _: float) -> str:
+        listed = body.get("status", {}).get("addresses") or ()
+        return next((each["address"] for each in listed if each["type"] == kind), "<none>")
+
+    return cell
+
+
+def _node_info(field: str) -> Cell:
+    return lambda body, _: body.get("status", {}).get("nodeInfo", {}).get(field) or "<unknown>"
+
+
 _COLUMNS: Mapping[str, Sequence[Column]] = {
     "services.serving.knative.dev": (_NAME, _URL, _CREATED, _LATEST, _READY, _REASON),
     "configurations.serving.knative.dev": (_NAME, _CREATED, _LATEST, _READY, _REASON),
@@ -216,6 +242,18 @@ _COLUMNS: Mapping[str, Sequence[Column]] = {
         Column("Step", _at("status", "step")),
         Column("Digest", _at("status", "digest"), priority=1),
         _AGE,
+    ),
+    "nodes": (
+        _NAME,
+        Column("Status", _node_state),
+        Column("Roles", _node_roles),
+        _AGE,
+        Column("Version", _node_info("kubeletVersion")),
+        Column("Internal-IP", _node_address("InternalIP"), priority=1),
+        Column("External-IP", _node_address("ExternalIP"), priority=1),
+        Column("OS-Image", _node_info("osImage"), priority=1),
+        Column("Kernel-Version", _node_info("kernelVersion"), priority=1),
+        Column("Container-Runtime", _node_info("containerRuntimeVersion"), priority=1),
     ),
     "namespaces": (_NAME, Column("Status", lambda body, now: body.get("status", {}).get("phase", "Active")), _AGE),
     "configmaps": (_NAME, Column("Data", _config_data, "integer"), _AGE),

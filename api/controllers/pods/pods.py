@@ -39,6 +39,8 @@ def pod(revision: Json, row: InstanceRow, before: Json | None, now: float) -> Js
     meta |= {"labels": labels(revision), "annotations": _annotations(revision, row)}
     status = before.get("status") if before else None
     spec = before["spec"] if before else _with_queue_proxy(pod_spec(revision, row))
+    if row.node and spec.get("nodeName") != row.node:
+        spec = {**spec, "nodeName": row.node}
     return {
         "apiVersion": kinds.POD.api_version,
         "kind": kinds.POD.kind,
@@ -78,7 +80,7 @@ def pod_spec(revision: Json, row: InstanceRow | None = None) -> Json:
         if spec.get(field):
             shown[field] = spec[field]
     if row:
-        shown["nodeName"] = NODE
+        shown["nodeName"] = row.node or NODE
     return shown
 
 

@@ -14,6 +14,7 @@ from knoll.messages import builds
 from knoll.messages.endpoints import ENDPOINTS
 from knoll.messages.gateway_objects import GATEWAY_OBJECTS
 from knoll.messages.instances import INSTANCES
+from knoll.messages.nodes import NODES
 from knoll.messages.routing import ROUTING
 from knoll.messages.scale import SCALE
 from knoll.redis import keys
@@ -77,19 +78,20 @@ RIGHTS: tuple[Right, ...] = (
         ),
         AUTOSCALER: (
             kinds.REVISION, kinds.CONFIG_MAP, kinds.SECRET, kinds.SERVICE_ACCOUNT, kinds.VOLUME_CLAIM, kinds.POD,
-            kinds.RESOURCE_QUOTA, kinds.NAMESPACE,
+            kinds.RESOURCE_QUOTA, kinds.NAMESPACE, kinds.NODE,
         ),
     }),
     _key(keys.owned("*"), {API}),
     _key(keys.TOKEN_KEY, {API}, {AUTOSCALER}),
     _key(keys.lease("controllers"), {API}),
     _channel(keys.lease_freed("controllers"), {API}),
-    _key(keys.lease("autoscaler"), {AUTOSCALER}),
+    _key(keys.lease("autoscaler"), {AUTOSCALER}, {API}),
     _channel(keys.lease_freed("autoscaler"), {AUTOSCALER}),
     *_table(ROUTING, {API}, {ACTIVATOR}),
     *_table(ENDPOINTS, {AUTOSCALER}, {ACTIVATOR}),
     *_table(SCALE, {AUTOSCALER}, {API}),
     *_table(INSTANCES, {AUTOSCALER}, {API}),
+    *_table(NODES, {AUTOSCALER}, {API, BUILDER}),
     *_table(GATEWAY_OBJECTS, {API}, {ACTIVATOR}),
     *_table(builds.UNRESOLVED, {API, BUILDER}, {BUILDER}),
     *_table(builds.RESOLUTIONS, {API, BUILDER}, {API}),

@@ -84,6 +84,10 @@ DOMAIN_MAPPING = Kind(
 )  # fmt: skip
 BUILD_KIND = Kind(BUILD, "v1alpha1", "Build", "builds", "build", (), ("all", "knoll"), subresources=("status", "log"))
 NAMESPACE = Kind("", "v1", "Namespace", "namespaces", "namespace", ("ns",), namespaced=False, subresources=_STATUS)
+NODE = Kind(
+    "", "v1", "Node", "nodes", "node", ("no",), namespaced=False,
+    verbs=("delete", "deletecollection", "get", "list", "patch", "update", "watch"), subresources=_STATUS,
+)  # fmt: skip
 CONFIG_MAP = Kind("", "v1", "ConfigMap", "configmaps", "configmap", ("cm",))
 SECRET = Kind("", "v1", "Secret", "secrets", "secret")
 SERVICE_ACCOUNT = Kind(
@@ -131,7 +135,7 @@ SERVERLESS_SERVICE = Kind(
 
 KINDS: tuple[Kind, ...] = (
     SERVICE, CONFIGURATION, REVISION, ROUTE, DOMAIN_MAPPING, CLUSTER_DOMAIN_CLAIM, BUILD_KIND,
-    NAMESPACE, CONFIG_MAP, SECRET, SERVICE_ACCOUNT, EVENT, RESOURCE_QUOTA, VOLUME_CLAIM, CORE_SERVICE,
+    NAMESPACE, NODE, CONFIG_MAP, SECRET, SERVICE_ACCOUNT, EVENT, RESOURCE_QUOTA, VOLUME_CLAIM, CORE_SERVICE,
     ROLE_BINDING, CLUSTER_ROLE_BINDING, CLUSTER_ROLE,
     POD, DEPLOYMENT, ENDPOINT_SLICE, POD_AUTOSCALER, HORIZONTAL_POD_AUTOSCALER, SERVERLESS_SERVICE,
 )  # fmt: skip

@@ -103,7 +103,7 @@ def test_a_viewer_sees_every_kind_but_secrets() -> None:
         for kind in KINDS
         if authorization.allowed(ROBOT, Attributes("list", kind.group, kind.plural, "", "team"), bound("view")) is None
     }
-    assert {"secrets"} <= hidden <= {"secrets", "rolebindings", "clusterrolebindings", "clusterroles"}
+    assert {"secrets"} <= hidden <= {"secrets", "rolebindings", "clusterrolebindings", "clusterroles", "nodes"}
 
 
 def with_role(role: str, namespace: str = "team", user: User = ROBOT) -> User:

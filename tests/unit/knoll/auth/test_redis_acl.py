@@ -11,12 +11,23 @@ from knoll.messages import builds
 from knoll.messages.endpoints import ENDPOINTS
 from knoll.messages.gateway_objects import GATEWAY_OBJECTS
 from knoll.messages.instances import INSTANCES
+from knoll.messages.nodes import NODES
 from knoll.messages.routing import ROUTING
 from knoll.messages.scale import SCALE
 from knoll.redis import keys
 from knoll.values import kinds
 
-TABLES = (ROUTING, ENDPOINTS, SCALE, INSTANCES, GATEWAY_OBJECTS, builds.UNRESOLVED, builds.RESOLUTIONS, builds.BUILDS)
+TABLES = (
+    ROUTING,
+    ENDPOINTS,
+    SCALE,
+    INSTANCES,
+    NODES,
+    GATEWAY_OBJECTS,
+    builds.UNRESOLVED,
+    builds.RESOLUTIONS,
+    builds.BUILDS,
+)
 PASSWORDS = {process: f"secret of {process}" for process in (*PROCESSES, "keys")}
 
 
@@ -66,7 +77,8 @@ def test_every_key_and_channel_is_granted_once(key: str) -> None:
         (keys.table(ENDPOINTS), {AUTOSCALER}, {ACTIVATOR}),
         (keys.table(GATEWAY_OBJECTS), {API}, {ACTIVATOR}),
         (keys.table_followers(ROUTING), {API, ACTIVATOR}, set()),
-        (keys.lease("autoscaler"), {AUTOSCALER}, set()),
+        (keys.lease("autoscaler"), {AUTOSCALER}, {API}),
+        (keys.table(NODES), {AUTOSCALER}, {API, BUILDER}),
         ("rq:job:build-1", {API, BUILDER}, set()),
     ],
 )

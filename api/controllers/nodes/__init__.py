@@ -1,0 +1,1 @@
+"""The nodes: what the machines report about themselves, as objects."""

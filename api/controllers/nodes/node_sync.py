@@ -1,0 +1,142 @@
+"""Keeps the Node objects up to date with what the machines report.
+
+A platform on a single machine has one Node, which this process describes itself: the API runs on that machine.
+"""
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable
+from importlib.metadata import version
+
+import structlog
+
+from api.controllers.nodes import node_objects
+from api.controllers.reconciler import objects
+from knoll.concurrency.backoff import Backoff
+from knoll.concurrency.pending_keys import PendingKeys
+from knoll.messages.nodes import Node
+from knoll.redis import keys
+from knoll.redis.client import RedisClient
+from knoll.store.informer import Informers
+from knoll.store.protocol import Store
+from knoll.tables.follower import follow_table
+from knoll.tables.protocol import Table
+from knoll.values import kinds
+from knoll.values.errors import AlreadyExistsError, ConflictError, NotFoundError, StoreUnavailableError
+from knoll.values.node import NODE
+
+log = structlog.get_logger()
+
+BATCH_SECONDS = 0.1
+"""How long changes are collected before they are handled, in seconds."""
+CHECK_SECONDS = 10.0
+"""Interval at which a single machine's autoscaler is checked, in seconds."""
+
+
+def this_machine(address: str) -> Node:
+    """Describe the machine of a platform that has no others."""
+    return Node(
+        name=NODE,
+        address=address,
+        relay_port=0,
+        admin_port=0,
+        cores=float(os.cpu_count() or 1),
+        memory_bytes=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        version=f"v{version('knoll')}",
+    )
+
+
+class NodeSync:
+    """Synchronizes all Nodes while this process leads; `run` ends when it is cancelled."""
+
+    def __init__(
+        self,
+        store: Store,
+        informers: Informers,
+        nodes: Table[Node],
+        clock: Callable[[], float],
+        single: Callable[[], Awaitable[Node | None]] | None = None,
+    ) -> None:
+        """
+        Args:
+            informers: run by the caller; Nodes must be among them.
+            nodes: what the machines report.
+            clock: returns epoch seconds.
+            single: returns the only machine, None while its autoscaler does not run; None if there are several.
+        """
+        self._store, self._informers, self._table, self._clock = store, informers, nodes, clock
+        self._single = single
+        self._entries: dict[str, Node] = {}
+        self._pending = PendingKeys[str](BATCH_SECONDS)
+
+    async def run(self) -> None:
+        await self._informers.synced()
+        async with asyncio.TaskGroup() as tasks:
+            if self._single is None:
+                ready = asyncio.Event()
+                tasks.create_task(follow_table(self._table, self._entries, self._pending.mark, ready))
+                await ready.wait()
+            else:
+                tasks.create_task(self._check_single())
+            self._informers[kinds.NODE.id].subscribe(
+                lambda notice: self._pending.mark((notice.new or notice.old or {})["metadata"]["name"])
+            )
+            await self._work()
+
+    async def _check_single(self) -> None:
+        assert self._single is not None
+        while True:
+            try:
+                entry = await self._single()
+            except StoreUnavailableError:
+                pass
+            else:
+                before = self._entries.get(NODE)
+                self._entries = {NODE: entry} if entry is not None else {}
+                if before != entry:
+                    self._pending.mark(NODE)
+            await asyncio.sleep(CHECK_SECONDS)
+
+    async def _work(self) -> None:
+        backoff = Backoff()
+        while True:
+            for name in await self._pending.batch():
+                try:
+                    await self._sync(name)
+                    backoff.reset()
+                except (AlreadyExistsError, ConflictError, NotFoundError):
+                    self._pending.mark(name)  # the informer is behind the store
+                except StoreUnavailableError as error:
+                    log.warning("node not updated", node=name, error=str(error))
+                    self._pending.mark(name)
+                    await backoff.wait()
+
+    async def _sync(self, name: str) -> None:
+        before = self._informers[kinds.NODE.id].get("", name)
+        entry = self._entries.get(name)
+        if before is not None and objects.deleting(before):
+            return
+        if entry is None and (name == NODE) is not (self._single is not None) and before is not None:
+            # The machine of a platform that has several by now, or of one that had.
+            await self._store.delete(kinds.NODE.id, "", name, uid=before["metadata"]["uid"])
+            return
+        body = node_objects.node(entry, before, self._clock())
+        if body is None or body == before:
+            return
+        if before is None:
+            await self._store.create(kinds.NODE.id, objects.with_identity(body, self._clock()))
+            log.info("node added", node=name)
+        else:
+            await self._store.update(kinds.NODE.id, body, before=before)
+            if node_objects.is_ready(body) is not node_objects.is_ready(before):
+                log.info("node changed", node=name, ready=node_objects.is_ready(body))
+
+
+def single_machine(redis: RedisClient, address: str) -> Callable[[], Awaitable[Node | None]]:
+    """Return the check of a platform without other machines: its autoscaler runs while it holds its lease."""
+
+    async def check() -> Node | None:
+        holder = await redis.execute("GET", keys.lease("autoscaler"))
+        return None if holder is None else this_machine(address)
+
+    return check
