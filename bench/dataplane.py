@@ -26,18 +26,23 @@ WORKER_PART = 0.15
 
 def small_requests(stage: Stage, activator: Activator, rounds: int) -> None:
     """Rates and latencies of a small GET."""
-    ours, nginx = load.alternate([activator.port, stage.nginx], 64, rounds, 3)
-    print(f"64 connections: {ours.per_second:.0f}/s beside nginx {nginx.per_second:.0f}/s")
-    result("dataplane.get64_rps", ours.per_second, "requests/s")
-    result("dataplane.get64_vs_nginx", ours.per_second / nginx.per_second, "ratio")
-    result("dataplane.p99_vs_nginx", ours.p99_ms / nginx.p99_ms, "ratio")
-    result("dataplane.get64_errors", ours.errors, "requests")
+
+    def compared(connections: int, script: Path | None = None) -> load.Comparison:
+        def measure(port: int, seconds: float) -> load.Rate:
+            return load.wrk(port, connections, seconds, script)
+
+        return load.compare(measure, activator.port, stage.nginx, rounds)
+
+    same = compared(64)
+    print(f"64 connections: {same.ours.per_second:.0f}/s beside nginx {same.other.per_second:.0f}/s")
+    result("dataplane.get64_rps", same.ours.per_second, "requests/s")
+    result("dataplane.get64_vs_nginx", same.rate, "ratio")
+    result("dataplane.p99_vs_nginx", same.p99, "ratio")
+    result("dataplane.get64_errors", same.ours.errors, "requests")
     script = stage.directory / "varied.lua"
     script.write_text(load.VARIED)
-    ours, nginx = load.alternate([activator.port, stage.nginx], 64, rounds, 3, script)
-    result("dataplane.varied64_vs_nginx", ours.per_second / nginx.per_second, "ratio")
-    ours, nginx = load.alternate([activator.port, stage.nginx], 1000, rounds, 3)
-    result("dataplane.get1000_vs_nginx", ours.per_second / nginx.per_second, "ratio")
+    result("dataplane.varied64_vs_nginx", compared(64, script).rate, "ratio")
+    result("dataplane.get1000_vs_nginx", compared(1000).rate, "ratio")
 
 
 def added_latency(stage: Stage, activator: Activator, rounds: int) -> None:
@@ -144,23 +149,18 @@ async def _queued(stage: Stage, activator: Activator, count: int) -> None:
 
 def http2(stage: Stage, activator: Activator, rounds: int) -> None:
     """Rate of small requests over HTTP/2, to an app with HTTP/1.1."""
-    ours, nginx, errors = _h2load(stage, activator, rounds)
-    print(f"HTTP/2: {ours:.0f}/s beside nginx {nginx:.0f}/s")
-    result("dataplane.h2_rps", ours, "requests/s")
-    result("dataplane.h2_vs_nginx", ours / nginx, "ratio")
-    result("dataplane.h2_errors", errors, "requests")
+    compared = _h2load(stage, activator, rounds)
+    print(f"HTTP/2: {compared.ours.per_second:.0f}/s beside nginx {compared.other.per_second:.0f}/s")
+    result("dataplane.h2_rps", compared.ours.per_second, "requests/s")
+    result("dataplane.h2_vs_nginx", compared.rate, "ratio")
+    result("dataplane.h2_errors", compared.ours.errors, "requests")
 
 
-def _h2load(stage: Stage, activator: Activator, rounds: int, *more: str, path: str = "/") -> tuple[float, float, int]:
-    """Return rates of the activator and of nginx, measured in turns, and the activator's errors."""
-    rates: dict[int, list[load.Rate]] = {activator.port: [], stage.nginx_h2: []}
-    for port in rates:
-        load.h2load(port, 1, *more, path=path)
-    for _ in range(rounds):
-        for port, measured in rates.items():
-            measured.append(load.h2load(port, 3, *more, path=path))
-    ours, nginx = (median(rate.per_second for rate in measured) for measured in rates.values())
-    return ours, nginx, sum(rate.errors for rate in rates[activator.port])
+def _h2load(stage: Stage, activator: Activator, rounds: int, *more: str, path: str = "/") -> load.Comparison:
+    def measure(port: int, seconds: float) -> load.Rate:
+        return load.h2load(port, seconds, *more, path=path)
+
+    return load.compare(measure, activator.port, stage.nginx_h2, rounds)
 
 
 def grpc(stage: Stage, activator: Activator, rounds: int) -> None:
@@ -193,9 +193,9 @@ def grpc(stage: Stage, activator: Activator, rounds: int) -> None:
         "-H",
         "te: trailers",
     ]
-    ours, nginx, _ = _h2load(stage, activator, rounds, *call, path="/test.Echo/Echo")
-    print(f"gRPC: {ours:.0f}/s beside nginx {nginx:.0f}/s")
-    result("dataplane.grpc_vs_nginx", ours / nginx, "ratio")
+    compared = _h2load(stage, activator, rounds, *call, path="/test.Echo/Echo")
+    print(f"gRPC: {compared.ours.per_second:.0f}/s beside nginx {compared.other.per_second:.0f}/s")
+    result("dataplane.grpc_vs_nginx", compared.rate, "ratio")
 
 
 def workers(stage: Stage, rounds: int) -> None:

@@ -19,6 +19,7 @@ from activator.wire.http1_parser import (
     HeadError,
     RequestHead,
     ResponseHead,
+    read_plain_request,
     read_request,
     upstream_head,
 )
@@ -49,9 +50,9 @@ class Http1Connection(Http1ResponseWriter, asyncio.Protocol):
     """
 
     __slots__ = (
-        "_buffer", "_chunks", "_closing", "_counted", "_forwarding_cache", "_framing", "_last_activity", "_last_head",
-        "_last_outgoing", "_last_progress", "_mode", "_paused", "_peer", "_remaining", "_transport", "_unsent",
-        "_write_paused",
+        "_buffer", "_chunks", "_closing", "_counted", "_expects_plain", "_forwarding_cache", "_framing",
+        "_last_activity", "_last_head", "_last_outgoing", "_last_progress", "_mode", "_paused", "_peer", "_remaining",
+        "_transport", "_unsent", "_write_paused",
     )  # fmt: skip
 
     def __init__(self, proxy: ProxyState, local: bool = False, *, counted: bool = False) -> None:
@@ -74,6 +75,8 @@ class Http1Connection(Http1ResponseWriter, asyncio.Protocol):
         self._last_activity = self._last_progress = 0.0
         self._unsent = 0
         self._forwarding_cache = (b"\n", b"")
+        self._expects_plain = True
+        """No head of this connection has had fields that a proxy interprets, except Host."""
 
     @property
     def peer(self) -> Peer:
@@ -171,6 +174,13 @@ class Http1Connection(Http1ResponseWriter, asyncio.Protocol):
     # --- reading requests
 
     def _read_head(self, data: bytes) -> None:
+        if self._expects_plain and data.endswith(b"\r\n\r\n") and not self._buffer:
+            plain = read_plain_request(data, self._forwarding_cache[0])
+            if plain is not None:
+                self._start_plain(plain)
+                return
+            # A client that sends `Connection: keep-alive` sends it with each request.
+            self._expects_plain = False
         if self._buffer:
             data, self._buffer = self._buffer + data, b""
         else:
@@ -195,6 +205,18 @@ class Http1Connection(Http1ResponseWriter, asyncio.Protocol):
         if len(wire) <= MAX_CACHED_HEAD:
             self._last_head, self._last_outgoing = head, self.outgoing
         self._start(head, data[end + 4 :])
+
+    def _start_plain(self, head: RequestHead) -> None:
+        """Start a request without a body, whose head has nothing to remove."""
+        self.head = head
+        cached = self._forwarding_cache
+        forwarded = cached[1] if cached[0] == head.authority else self._forwarding(head)
+        self.outgoing = b"%b%b\r\n" % (head.wire[:-2], forwarded)
+        if len(head.wire) <= MAX_CACHED_HEAD:
+            self._last_head, self._last_outgoing = head, self.outgoing
+        self.body_done = True
+        self._mode = _BUSY
+        self.begin()
 
     def _forwarding(self, head: RequestHead) -> bytes:
         """Return the forwarding fields; cached for a client that sends none of its own."""

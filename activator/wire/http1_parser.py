@@ -48,15 +48,20 @@ _STRIPPED_NAMES = (
     rb"|forwarded|x-(?:forwarded-[^:\r\n]*+|real-ip)"
 )
 # Each expression starts with the line feed before the field: a literal first byte lets `re` skip ahead with memchr.
-_request_fields = re.compile(
-    rb"\n("
+_INTERPRETED_NAMES = (
     rb"[cC](?i:on(?:nection|tent-length))|[eE](?i:xpect)|[fF](?i:orwarded)|[hH](?i:ost|ttp2-settings)"
     rb"|[kK](?i:eep-alive|-(?:proxy-request|original-host|network-probe|network-hash|passthrough-lb)"
     rb"|native-serving-[^:\r\n]*+)"
     rb"|[pP](?i:roxy(?:-connection|-authenticate|-authorization)?)|[tT](?i:e|railer|ransfer-encoding)|[uU](?i:pgrade)"
     rb"|[xX]-(?i:forwarded-[^:\r\n]*+|real-ip)"
-    rb"):[ \t]*+([^\r]*)"
-).findall
+)
+_request_fields = re.compile(rb"\n(" + _INTERPRETED_NAMES + rb"):[ \t]*+([^\r]*)").findall
+# Most fields are passed over at their first letter, without a try of each name.
+_PLAIN_FIELD = rb"(?!(?=[cCeEfFhHkKpPtTuUxX])(?:" + _INTERPRETED_NAMES + rb"):)" + _WITHOUT_UNDERSCORE + rb"++" + _VALUE
+_plain_request = re.compile(
+    rb"(" + _TOKEN + rb"{1,64}+) (/[\x21-\x7e\x80-\xff]*+) HTTP/1\.1\r\n"
+    rb"((?:" + _PLAIN_FIELD + rb")*+[hH](?i:ost):[ \t]*+([^\r]*+)\r\n(?:" + _PLAIN_FIELD + rb")*+)\r\n"
+).fullmatch
 _strip_request = re.compile(rb"\n(?i:" + _STRIPPED_NAMES + rb"):[^\r]*+\r(?=\n)").sub
 _response_fields = re.compile(
     rb"\n(?=[cktupCKTUP])(?i:(content-length|connection|keep-alive|proxy-connection|transfer-encoding|upgrade|te"
@@ -160,6 +165,35 @@ class ResponseHead:
     def with_fields(self, lines: bytes) -> "ResponseHead":
         """Return a copy with more field lines."""
         return ResponseHead(self.status, self.reason, self.block + lines, self.length)
+
+
+def read_plain_request(wire: bytes, valid_host: bytes | None = None) -> RequestHead | None:
+    """Parse a head of HTTP/1.1 in which a proxy has nothing to interpret but Host; most requests have such a head.
+
+    Returns what `read_request` does, in half the time, or None for all other heads and for whatever is not one head.
+
+    Args:
+        wire: all that has been received.
+        valid_host: a Host that `read_request` has accepted.
+    """
+    match = _plain_request(wire)
+    if match is None or len(wire) > MAX_HEAD:
+        return None
+    head = RequestHead()
+    head.method, head.target, head.block, host = match.groups()
+    if host != valid_host:
+        host = host.rstrip(b" \t")
+        if not _host(host):
+            return None
+    # The shortest field line has four bytes.
+    if len(wire) > 4 * MAX_FIELDS and (head.block.count(b"\n") > MAX_FIELDS or len(head.target) > MAX_TARGET):
+        return None
+    if head.method != b"GET":
+        if head.method == b"CONNECT":
+            return None
+        head.idempotent, head.is_head = head.method in IDEMPOTENT, head.method == b"HEAD"
+    head.wire, head.authority = wire, host
+    return head
 
 
 def read_request(wire: bytes, underscores: Underscores = "drop") -> RequestHead:

@@ -4,12 +4,15 @@ import asyncio
 import re
 import subprocess
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
 from bench.lib.stage import HOST, LOAD_CORE
 
+PAIRS, PAIR_SECONDS = 3, 1
+"""Pairs of each round and seconds of one measurement: many short ones vary less than few long ones."""
 VARIED = """
 local n = 0
 request = function()
@@ -31,9 +34,9 @@ class Rate:
     errors: int
 
 
-def wrk(port: int, connections: int, seconds: int, script: Path | None = None, cores: str = LOAD_CORE) -> Rate:
+def wrk(port: int, connections: int, seconds: float, script: Path | None = None, cores: str = LOAD_CORE) -> Rate:
     """Run wrk for one round, on the core for load."""
-    command = ["taskset", "-c", cores, "wrk", "-t1", f"-c{connections}", f"-d{seconds}", "--latency"]
+    command = ["taskset", "-c", cores, "wrk", "-t1", f"-c{connections}", f"-d{seconds:g}", "--latency"]
     if script is not None:
         command += ["-s", str(script)]
     text = subprocess.run([*command, f"http://{HOST}:{port}/"], check=True, capture_output=True, text=True).stdout
@@ -46,12 +49,12 @@ def wrk(port: int, connections: int, seconds: int, script: Path | None = None, c
     return Rate(float(rate[1]), float(p99[1]) * scale, sum(wrong))
 
 
-def h2load(port: int, seconds: int, *more: str, path: str = "/") -> Rate:
+def h2load(port: int, seconds: float, *more: str, path: str = "/") -> Rate:
     """Run h2load for one round with 16 streams on each of 4 connections, on the core for load.
 
-    Its latencies are not read. Args: more: options of h2load.
+    Its latencies are not read, and p99 is 1. Args: more: options of h2load.
     """
-    command = ["taskset", "-c", LOAD_CORE, "h2load", "-t1", "-c4", "-m16", f"-D{seconds}", *more]
+    command = ["taskset", "-c", LOAD_CORE, "h2load", "-t1", "-c4", "-m16", f"-D{seconds:g}", *more]
     text = subprocess.run([*command, f"http://{HOST}:{port}{path}"], check=True, capture_output=True, text=True).stdout
     rate = re.search(r"finished in .*?, ([\d.]+) req/s", text)
     counts = re.search(r"status codes: (\d+) 2xx, (\d+) 3xx, (\d+) 4xx, (\d+) 5xx", text)
@@ -59,21 +62,54 @@ def h2load(port: int, seconds: int, *more: str, path: str = "/") -> Rate:
     assert rate is not None
     assert counts is not None
     assert failed is not None
-    return Rate(float(rate[1]), 0.0, sum(map(int, counts.groups()[1:])) + sum(map(int, failed.groups())))
+    return Rate(float(rate[1]), 1.0, sum(map(int, counts.groups()[1:])) + sum(map(int, failed.groups())))
 
 
-def alternate(ports: list[int], connections: int, rounds: int, seconds: int, script: Path | None = None) -> list[Rate]:
-    """Return medians for each port, measured in turns, so that a disturbance affects all of them."""
-    seen: list[list[Rate]] = [[] for _ in ports]
-    for port in ports:
-        wrk(port, connections, 1, script)
-    for _ in range(rounds):
-        for rates, port in zip(seen, ports, strict=True):
-            rates.append(wrk(port, connections, seconds, script))
-    return [
-        Rate(median(r.per_second for r in rates), median(r.p99_ms for r in rates), sum(r.errors for r in rates))
-        for rates in seen
-    ]
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """The activator beside another proxy."""
+
+    ours: Rate
+    """Medians; errors of all rounds."""
+    other: Rate
+    rate: float
+    """Median of the rounds' ratios of rates."""
+    p99: float
+    """The same of 99th percentiles."""
+
+
+def compare(measure: Callable[[int, float], Rate], ours: int, other: int, rounds: int) -> Comparison:
+    """Measure two ports in pairs; what disturbs both halves of a pair does not change its ratio.
+
+    The order changes with each pair, so that neither port always has the first turn.
+
+    Args:
+        measure: load on a port for some seconds.
+        rounds: how many times `PAIRS` pairs are measured.
+    """
+    pairs: list[tuple[Rate, Rate]] = []
+    for port in (ours, other):
+        measure(port, 1)
+    for number in range(rounds * PAIRS):
+        if number % 2:
+            theirs = measure(other, PAIR_SECONDS)
+            pairs.append((measure(ours, PAIR_SECONDS), theirs))
+        else:
+            pairs.append((measure(ours, PAIR_SECONDS), measure(other, PAIR_SECONDS)))
+    return Comparison(
+        _medians([pair[0] for pair in pairs]),
+        _medians([pair[1] for pair in pairs]),
+        rate=median(first.per_second / second.per_second for first, second in pairs),
+        p99=median(first.p99_ms / second.p99_ms for first, second in pairs),
+    )
+
+
+def _medians(rates: Sequence[Rate]) -> Rate:
+    return Rate(
+        median(each.per_second for each in rates),
+        median(each.p99_ms for each in rates),
+        sum(each.errors for each in rates),
+    )
 
 
 async def paced(port: int, per_second: int, seconds: float, connections: int = 20) -> list[float]:

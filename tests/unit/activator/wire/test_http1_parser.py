@@ -7,9 +7,12 @@ from hypothesis import strategies as st
 from activator.wire.http1_parser import (
     CHUNKED,
     MAX_FIELDS,
+    MAX_HEAD,
     MAX_TARGET,
     UNTIL_CLOSE,
     HeadError,
+    RequestHead,
+    read_plain_request,
     read_request,
     read_response,
     response_end,
@@ -252,6 +255,70 @@ def test_a_field_is_stripped_in_any_spelling_but_not_one_with_a_longer_or_shorte
     for other in others:
         if other.lower().decode() not in STRIPPED and not other.lower().decode().startswith(prefixes):
             assert upstream_head(read_request(wire % other), b"") == wire % other
+
+
+PLAIN = {
+    "Host alone": b"GET / HTTP/1.1\r\nHost: a\r\n\r\n",
+    "blanks around the host": b"GET / HTTP/1.1\r\nhOST:\t a:80 \t\r\n\r\n",
+    "Host last": b"HEAD /a?b HTTP/1.1\r\nX: 1\r\nCookie: a=b\r\nHost: a\r\n\r\n",
+    "names that begin like interpreted ones": (
+        b"POST /a HTTP/1.1\r\nCookie: 1\r\nExpires: 1\r\nFrom: a\r\nHost: a\r\nHosts: b\r\nKeep: 1\r\nPragma: a\r\n"
+        b"Traceparent: 1\r\nTea: 1\r\nUser-Agent: a\r\nX-Request-Id: 1\r\nX-Real-IPs: 1\r\nContent-Type: a\r\n\r\n"
+    ),
+    "as many fields as are allowed": b"GET / HTTP/1.1\r\nHost: a\r\n" + b"a: b\r\n" * (MAX_FIELDS - 1) + b"\r\n",
+    "as long a target as is allowed": b"GET /" + b"a" * (MAX_TARGET - 1) + b" HTTP/1.1\r\nHost: a\r\n\r\n",
+}
+NOT_PLAIN = {
+    **{name: wire for name, (wire, _) in REFUSED.items()},
+    **{f"{name} is interpreted": b"GET / HTTP/1.1\r\nHost: a\r\n%b: 1\r\n\r\n" % name.encode() for name in STRIPPED},
+    "Content-Length": b"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n",
+    "Expect": b"GET / HTTP/1.1\r\nExpect: 100-continue\r\nHost: a\r\n\r\n",
+    "Knative-Serving-Tag": b"GET / HTTP/1.1\r\nHost: a\r\nKnative-Serving-Tag: a\r\n\r\n",
+    "HTTP/1.0": b"GET / HTTP/1.0\r\nHost: a\r\n\r\n",
+    "absolute-form": b"GET http://a/ HTTP/1.1\r\nHost: a\r\n\r\n",
+    "CONNECT": b"CONNECT /a HTTP/1.1\r\nHost: a\r\n\r\n",
+    "underscore": b"GET / HTTP/1.1\r\nHost: a\r\nX_Y: 1\r\n\r\n",
+    "a second request behind it": PLAIN["Host alone"] * 2,
+    "a body behind it": PLAIN["Host alone"] + b"a\r\n\r\n",
+    "an empty line before it": b"\r\n" + PLAIN["Host alone"],
+    "incomplete": PLAIN["Host alone"][:-1],
+    "too long": b"GET / HTTP/1.1\r\nHost: a\r\nX: " + b"a" * MAX_HEAD + b"\r\n\r\n",
+}
+
+
+def contents(head: RequestHead) -> dict[str, object]:
+    return {name: getattr(head, name) for name in vars(RequestHead) if not name.startswith("__")}
+
+
+@pytest.mark.parametrize("wire", PLAIN.values(), ids=PLAIN)
+def test_a_head_with_nothing_to_interpret_is_read_in_one_step(wire: bytes) -> None:
+    head = read_plain_request(wire)
+    assert head is not None
+    assert contents(head) == contents(read_request(wire))
+    assert upstream_head(head, b"") == wire, "what is sent to an instance is what was received"
+
+
+@pytest.mark.parametrize("wire", NOT_PLAIN.values(), ids=NOT_PLAIN)
+def test_no_other_head_is_read_in_one_step(wire: bytes) -> None:
+    assert read_plain_request(wire) is None
+    assert read_plain_request(wire, b"a") is None
+
+
+heads = st.lists(
+    st.sampled_from(
+        [b"Host: a", b"Host:  b:1 ", b"HOST: a/b", b"X: 1", b"Te: a", b"Tea: \t", b"x_y: 1", b"", b" a", b"a\r"]
+    ),
+    max_size=6,
+)
+
+
+@given(st.sampled_from([b"GET / ", b"POST /a ", b"HEAD * ", b"G(T / ", b"CONNECT a:1 "]), heads, st.binary(max_size=6))
+def test_reading_in_one_step_never_differs(start: bytes, lines: list[bytes], rest: bytes) -> None:
+    wire = start + b"HTTP/1.1\r\n" + b"".join(line + b"\r\n" for line in lines) + b"\r\n" + rest
+    head = read_plain_request(wire)
+    if head is not None:
+        assert contents(head) == contents(read_request(wire))
+        assert upstream_head(head, b"F: 1\r\n") == wire[:-2] + b"F: 1\r\n\r\n"
 
 
 def test_names_with_underscores_pass_or_are_refused_where_it_is_configured() -> None:
