@@ -22,8 +22,9 @@ from knoll.messages.gateway_objects import GATEWAY_OBJECTS, GatewayObject
 from knoll.messages.instances import INSTANCES, RevisionInstances
 from knoll.messages.nodes import NODES, Node
 from knoll.process.settings import ApiSettings
-from knoll.redis.client import RedisClient, unsafe_settings
+from knoll.redis.client import RedisClient
 from knoll.redis.lease import Lease
+from knoll.redis.safety import unsafe_settings
 from knoll.store.informer import Informer, Informers
 from knoll.store.owner_gc import OwnerGarbageCollector
 from knoll.store.protocol import Store
@@ -76,12 +77,17 @@ async def run(
     # Kept from one term of leadership to the next, which then looks only at what changed.
     controllers = Controllers(store, tables, queue, naming, metrics=metrics)
 
+    epoch = redis.epoch
+
     async def lead() -> None:
         for problem in await unsafe_settings(redis):
             log.warning("redis may lose objects", problem=problem)
-        nonlocal controllers
-        if (await store.list_packed(kinds.NAMESPACE.id)).version < controllers.version:
-            # Redis was restored from an older file: what the last term knew is worth nothing.
+        nonlocal controllers, epoch
+        version = (await store.list_packed(kinds.NAMESPACE.id)).version
+        if version < controllers.version or redis.epoch != epoch:
+            # Redis was restored from an older file, or another server became the primary: what the last term knew is
+            # worth nothing.
+            epoch = redis.epoch
             controllers = Controllers(store, tables, queue, naming, metrics=metrics)
         informers = Informers(store, [Informer(store, kind.id) for kind in OWNERS_AND_OWNED])
         shown = RedisTable(redis, INSTANCES, RevisionInstances)

@@ -29,7 +29,7 @@ class ImagePuller:
         """Called only for missing images: these reads are short compared with a pull."""
         namespace, _, name = revision.partition("/")
         # Before the pull: the clean-up never removes an image that was pulled and not recorded.
-        await self._redis.execute("SADD", keys.PULLED_IMAGES, image)
+        await self._redis.write(("SADD", keys.PULLED_IMAGES, image))
         try:
             body = await self._store.get(kinds.REVISION.id, namespace, name)
         except NotFoundError:

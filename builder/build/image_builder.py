@@ -123,7 +123,7 @@ class ImageBuilder:
         """Pull an image to the engine, where pruning removes it later; returns the reason of a failure."""
         await asyncio.to_thread(self.access.check_registry, name)
         platform = ["--platform", self.spec["platform"]] if self.spec.get("platform") else []
-        await self.redis.execute("SADD", keys.PULLED_IMAGES, name)
+        await self.redis.write(("SADD", keys.PULLED_IMAGES, name))
         return await self.docker("pull", *platform, name)
 
     def _saved(self, layers: Layers, image_id: str) -> str:

@@ -63,7 +63,7 @@ class BuiltImages:
 
     async def record(self, namespace: str, image: BuiltImage) -> None:
         """Add an image that the engine has under `engine_name`."""
-        await self._redis.transaction(
+        await self._redis.write(
             ("SADD", keys.NAMESPACES_WITH_IMAGES, namespace),
             ("HSET", keys.built_images(namespace), _field(image), msgspec.json.encode(image)),
         )

@@ -54,6 +54,7 @@ def _table(name: str, writers: Iterable[str], followers: Iterable[str]) -> tuple
     content = (keys.table(name), keys.table_version(name), keys.table_changes(name))
     return (
         *(_key(key, writers, followers - writers) for key in content),
+        _key(keys.version_epoch(keys.table_version(name)), writers),
         _key(keys.table_followers(name), writers | followers),
         _channel(keys.table_acks(name), writers | followers),
     )
@@ -70,6 +71,8 @@ def _objects(readers: Mapping[str, Iterable[kinds.Kind]]) -> tuple[Right, ...]:
 
 RIGHTS: tuple[Right, ...] = (
     _key(keys.RESOURCE_VERSION, {API}, {BUILDER, AUTOSCALER}),
+    _key(keys.version_epoch(keys.RESOURCE_VERSION), {API}),
+    _key(keys.EPOCH, {API, BUILDER, AUTOSCALER}, {ACTIVATOR}),
     _key(keys.EVENTS, {API}, {BUILDER, AUTOSCALER}),
     *_objects({
         BUILDER: (
@@ -114,6 +117,9 @@ _TABLES = {
     "multi", "exec", "time", "get", "set", "exists", "incr", "hget", "hgetall", "hset", "hdel", "xadd", "xread",
     "xrange", "evalsha", "script|load", "publish", "subscribe", "unsubscribe",
 }  # fmt: skip
+_PRIMARY = {"info"}
+"""Which server this is, and which replicas it has."""
+_WRITE = {"wait"}
 _LEASE = {"del", "pttl", "pexpire"}
 _READ_OBJECTS = {"hkeys", "hmget"}
 _WRITE_OBJECTS = {"smembers", "sadd", "srem", "scard", "hlen", "hscan", "xtrim", "bgrewriteaof", "info", "config|get"}
@@ -128,10 +134,12 @@ _QUEUE = {
 _BUILD_LOG = {"xrevrange", "expire", "del", "xlen"}
 
 COMMANDS: Mapping[str, frozenset[str]] = {
-    API: frozenset(_CONNECTION | _TABLES | _LEASE | _READ_OBJECTS | _WRITE_OBJECTS | _QUEUE | _BUILD_LOG),
-    BUILDER: frozenset(_CONNECTION | _TABLES | _READ_OBJECTS | _QUEUE | _BUILD_LOG),
-    AUTOSCALER: frozenset(_CONNECTION | _TABLES | _LEASE | _READ_OBJECTS | {"sadd", "info"}),
-    ACTIVATOR: frozenset(_CONNECTION | _TABLES),
+    API: frozenset(
+        _CONNECTION | _PRIMARY | _WRITE | _TABLES | _LEASE | _READ_OBJECTS | _WRITE_OBJECTS | _QUEUE | _BUILD_LOG
+    ),
+    BUILDER: frozenset(_CONNECTION | _PRIMARY | _WRITE | _TABLES | _READ_OBJECTS | _QUEUE | _BUILD_LOG),
+    AUTOSCALER: frozenset(_CONNECTION | _PRIMARY | _WRITE | _TABLES | _LEASE | _READ_OBJECTS | {"sadd"}),
+    ACTIVATOR: frozenset(_CONNECTION | _PRIMARY | _TABLES),
 }
 """Commands of each process. Redis checks their keys and channels, also within scripts."""
 

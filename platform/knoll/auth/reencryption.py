@@ -30,21 +30,28 @@ log = structlog.get_logger()
 _BATCH = 512
 
 # KEYS: objects. ARGV: field, value that was read, its replacement. Returns 1 when it was replaced.
-_EXCHANGE_FIELD = Script("""
+_EXCHANGE_FIELD = Script(
+    """
 if redis.call('HGET', KEYS[1], ARGV[1]) ~= ARGV[2] then return 0 end
 redis.call('HSET', KEYS[1], ARGV[1], ARGV[3])
 return 1
-""")
+""",
+    writes=True,
+)
 # KEYS: objects. ARGV: field, value that was read.
 _DISCARD_FIELD = Script(
-    "if redis.call('HGET', KEYS[1], ARGV[1]) == ARGV[2] then redis.call('HDEL', KEYS[1], ARGV[1]) end"
+    "if redis.call('HGET', KEYS[1], ARGV[1]) == ARGV[2] then redis.call('HDEL', KEYS[1], ARGV[1]) end",
+    writes=True,
 )
 # KEYS: string. ARGV: value that was read, its replacement. Returns 1 when it was replaced.
-_EXCHANGE = Script("""
+_EXCHANGE = Script(
+    """
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
 redis.call('SET', KEYS[1], ARGV[2])
 return 1
-""")
+""",
+    writes=True,
+)
 
 
 async def reseal(redis: RedisClient, keyring: Keyring) -> int:

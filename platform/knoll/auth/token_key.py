@@ -19,7 +19,7 @@ async def shared_key(redis: RedisClient, keyring: Keyring = PLAIN) -> SigningKey
     if stored is None:
         fresh = keyring.seal(SigningKey.fresh().pem, TOKEN_KEY_SUBJECT)
         try:
-            await redis.execute("SET", keys.TOKEN_KEY, fresh, "NX")
+            await redis.write(("SET", keys.TOKEN_KEY, fresh, "NX"))
         except StoreForbiddenError as error:
             raise StoreUnavailableError("the API has not created the platform's token key yet") from error
         stored = await redis.execute("GET", keys.TOKEN_KEY)

@@ -1,147 +1,31 @@
-"""The client of Redis of every process, and translation of what Redis replies.
+"""The client of Redis of every process: of one Redis, or of a primary with replicas."""
 
-Commands of a process share one connection and do not wait for one another; streams and channels have one each. It is
-written for what the processes do all the time. RQ brings its own client (`knoll.builds.rq_queue`).
-
-No command is ever retried: a write whose reply was lost may have happened, and only the caller knows what that means.
-"""
-
-import asyncio
-import hashlib
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass, field
-from functools import partial
-from typing import Any
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 from knoll.redis import address
-from knoll.redis.connection import RESPONSE_SECONDS, Argument, RedisConnection, Reply, open_connection, packed
-from knoll.redis.reply_errors import RedisReplyError, UnknownScriptError, translated
-from knoll.redis.streams import GATHER_SECONDS, SILENCE_SECONDS, StreamMultiplexer
-from knoll.redis.subscriptions import Subscription, Subscriptions
-from knoll.values.errors import KnollError
+from knoll.redis.single_client import RedisClient, Script
+from knoll.redis.streams import GATHER_SECONDS
 
-
-@dataclass(frozen=True, slots=True)
-class Script:
-    """A Lua script. It is sent once to each Redis; after that, by its hash."""
-
-    text: str
-    sha: str = field(init=False)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "sha", hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest())
-
-
-class RedisClient:
-    """One Redis. Connects when it is first used, and again after a connection was lost.
-
-    Calls raise StoreUnavailableError while Redis is away (the command may have been carried out), StoreFullError when
-    it refuses writes, StoreForbiddenError when its user may not do this, and RedisReplyError for bugs.
-    """
-
-    def __init__(self, where: address.Address, name: str, gather_seconds: float = GATHER_SECONDS) -> None:
-        """See `connect`."""
-        self._where, self._name = where, name
-        self._connection: RedisConnection | None = None
-        self._opening: asyncio.Task[RedisConnection] | None = None
-        self._subscriptions = Subscriptions(lambda on_push: self._open(on_push=on_push))
-        self.streams = StreamMultiplexer(
-            partial(self._open, response_seconds=SILENCE_SECONDS + RESPONSE_SECONDS), gather_seconds
-        )
-
-    async def execute(self, *command: Argument) -> Reply:
-        """Carry out a command."""
-        return await self._submit(packed(*command))
-
-    async def run(self, script: Script, keys: Sequence[str], args: Sequence[Argument]) -> Reply:
-        """Carry out a script."""
-        command = packed("EVALSHA", script.sha, len(keys), *keys, *args)
-        try:
-            return await self._submit(command)
-        except UnknownScriptError:
-            connection = await self._connected()
-            loaded, reply = connection.submit(packed("SCRIPT", "LOAD", script.text)), connection.submit(command)
-            return (await _all([loaded, reply]))[1]
-
-    async def pipeline(self, *commands: Sequence[Argument]) -> list[Reply]:
-        """Carry out commands together, in their order; others may come in between. Raises the first error of them."""
-        connection = await self._connected()
-        return await _all([connection.submit(packed(*command)) for command in commands])
-
-    async def transaction(self, *commands: Sequence[Argument]) -> list[Reply]:
-        """Carry out commands by MULTI and EXEC. Raises the first error of them; others may have been carried out."""
-        connection = await self._connected()
-        replies = await _all([connection.submit(packed(*command)) for command in (("MULTI",), *commands, ("EXEC",))])
-        for reply in replies[-1]:
-            if isinstance(reply, Exception):  # an error within a list is not raised
-                raise translated(str(reply))
-        return list(replies[-1])
-
-    def subscribe(self, *channels: str) -> AbstractAsyncContextManager[Subscription]:
-        """Subscribe to channels while the block runs; see `Subscriptions.subscribe`."""
-        return self._subscriptions.subscribe(*channels)
-
-    async def aclose(self) -> None:
-        """Close all connections. A later command opens one again."""
-        if self._opening is not None:
-            self._opening.cancel()
-        await self.streams.aclose()
-        await self._subscriptions.aclose()
-        if self._connection is not None:
-            self._connection.end("the client was closed")
-            await self._connection.lost
-
-    async def _submit(self, command: bytes) -> Reply:
-        connection = self._connection
-        if connection is None or not connection.is_open:
-            connection = await self._connected()
-        return await connection.submit(command)
-
-    async def _connected(self) -> RedisConnection:
-        if self._connection is not None and self._connection.is_open:
-            return self._connection
-        if self._opening is None:
-            self._opening = asyncio.create_task(self._open(), name="redis connection")
-            self._opening.add_done_callback(self._opened)
-        try:
-            return await asyncio.shield(self._opening)
-        except KnollError as error:  # the one error of all who waited
-            raise type(error)(*error.args) from error
-
-    def _opened(self, opening: "asyncio.Task[RedisConnection]") -> None:
-        self._opening = None
-        if not opening.cancelled() and opening.exception() is None:
-            self._connection = opening.result()
-
-    async def _open(
-        self,
-        *,
-        response_seconds: float = RESPONSE_SECONDS,
-        on_push: Callable[[Sequence[Any]], None] | None = None,
-    ) -> RedisConnection:
-        return await open_connection(self._where, self._name, response_seconds=response_seconds, on_push=on_push)
-
-
-async def _all(replies: Sequence["asyncio.Future[Reply]"]) -> list[Reply]:
-    results = await asyncio.gather(*replies, return_exceptions=True)
-    for result in results:
-        if isinstance(result, BaseException):
-            raise result
-    return results
+__all__ = ["RedisClient", "Script", "connect", "connected"]
 
 
 def connect(url: str, name: str = "knoll", *, gather_seconds: float = GATHER_SECONDS) -> RedisClient:
     """Create a client, within a running event loop.
 
     Args:
-        url: `redis://`, `rediss://` or `unix://`.
+        url: see `knoll.redis.address`.
         name: shown by `CLIENT LIST`; no spaces.
         gather_seconds: see `streams`.
 
     Raises: ValueError: the URL is invalid.
     """
-    return RedisClient(address.parse(url), name, gather_seconds)
+    where = address.parse(url)
+    if where.is_replicated:
+        from knoll.redis.replicated.client import ReplicatedClient  # a single Redis does without it
+
+        return ReplicatedClient(where, name, gather_seconds)
+    return RedisClient(where, name, gather_seconds)
 
 
 @asynccontextmanager
@@ -154,21 +38,3 @@ async def connected(
         yield redis
     finally:
         await redis.aclose()
-
-
-async def unsafe_settings(redis: RedisClient) -> list[str]:
-    """List the settings with which Redis may lose acknowledged writes; empty if CONFIG is not permitted."""
-    try:
-        names = ("maxmemory-policy", "maxmemory", "appendonly", "appendfsync")
-        replied = await redis.execute("CONFIG", "GET", *names)
-    except (KnollError, RedisReplyError):
-        return []
-    config = {name.decode(): value.decode() for name, value in replied.items()}
-    problems = []
-    if config.get("maxmemory", "0") != "0" and config.get("maxmemory-policy") != "noeviction":
-        problems.append(f"maxmemory-policy is {config['maxmemory-policy']}: set it to noeviction")
-    if config.get("appendonly") != "yes":
-        problems.append("appendonly is off: set it to yes")
-    elif config.get("appendfsync") != "always":
-        problems.append(f"appendfsync is {config.get('appendfsync')}: set it to always")
-    return problems

@@ -161,6 +161,7 @@ async def open_connection(
     address: Address,
     name: str,
     *,
+    connect_seconds: float = CONNECT_SECONDS,
     response_seconds: float = RESPONSE_SECONDS,
     on_push: Callable[[Sequence[Any]], None] | None = None,
 ) -> RedisConnection:
@@ -168,6 +169,7 @@ async def open_connection(
 
     Args:
         name: shown by `CLIENT LIST`; no spaces.
+        connect_seconds: how long that may take.
         response_seconds: how long Redis may reply nothing while a command waits.
         on_push: called with each message of a channel.
 
@@ -176,7 +178,7 @@ async def open_connection(
     loop = asyncio.get_running_loop()
     connection = RedisConnection(address, response_seconds, on_push)
     try:
-        async with asyncio.timeout(CONNECT_SECONDS):
+        async with asyncio.timeout(connect_seconds):
             if address.path:
                 await loop.create_unix_connection(lambda: connection, address.path)
             else:

@@ -6,6 +6,9 @@ All names begin with `knoll:`; RQ's own begin with `rq:`.
 RESOURCE_VERSION = "knoll:revision"
 """Integer: the newest resource version. Incremented with each write to an object, in the same script."""
 
+EPOCH = "knoll:epoch"
+"""String: `<replication id of the primary> <milliseconds at which it became one or 0>`. With replicas only."""
+
 EVENTS = "knoll:events"
 """Stream: one entry for each write to an object, ID `<resource version>-0`; trimmed by length."""
 
@@ -37,6 +40,11 @@ TOKEN_KEY = "knoll:token-key"  # noqa: S105 - the key's name, not what lies ther
 def objects(resource: str) -> str:
     """Hash: `namespace/name` to `<resource version>\\n<JSON>`. Written only by the store's script."""
     return f"knoll:objects:{resource}"
+
+
+def version_epoch(counter: str) -> str:
+    """String: replication id of the primary under which a counter of versions was last raised. With replicas only."""
+    return f"{counter}:epoch"
 
 
 def owned(uid: str) -> str:

@@ -2,9 +2,15 @@
 
 The lease expires unless its holder renews it. The holder measures the time on its own monotonic clock, from before it
 sent the request, so that it stops before another process can start, whatever delays occur.
+
+Where another server may become the primary (`knoll.redis.replicated`), a lease belongs to the epoch in which it was
+acquired. Its holder gives it up when the epoch ends, and may acquire it again at once; for all others it is free only
+when a lease of the previous epoch must have ended by its holder's clock. The new primary may not have the last renewal,
+and its clock may differ. Whatever the duty writes is refused once its lease is no longer the stored one.
 """
 
 import asyncio
+import contextvars
 import uuid
 from collections.abc import Awaitable, Callable
 
@@ -13,6 +19,7 @@ import structlog
 from knoll.concurrency.backoff import Backoff
 from knoll.redis import keys
 from knoll.redis.client import RedisClient, Script
+from knoll.redis.fence import FENCE, Fence
 from knoll.values.errors import StoreUnavailableError
 
 log = structlog.get_logger()
@@ -29,18 +36,42 @@ _ACQUIRE = Script("""
 if redis.call('SET', KEYS[1], ARGV[1], 'NX', 'PX', ARGV[2]) then return -1 end
 return math.max(redis.call('PTTL', KEYS[1]), 0)
 """)
+# KEYS: lease, epoch. ARGV: holder, milliseconds. Returns the same, and the replication id of the epoch.
+_ACQUIRE_IN_EPOCH = Script(
+    """
+local stored, record, time = redis.call('GET', KEYS[1]), redis.call('GET', KEYS[2]), redis.call('TIME')
+local id, began = string.match(record, '^(%w+) (%d+)$')
+if not stored then
+  local left = tonumber(ARGV[2]) - (time[1] * 1000 + math.floor(time[2] / 1000) - began)
+  if left > 0 then return {left, id} end
+elseif string.sub(stored, 1, #ARGV[1]) ~= ARGV[1] then
+  -- The expiry was set by the clock of another server.
+  if redis.call('PTTL', KEYS[1]) > tonumber(ARGV[2]) then redis.call('PEXPIRE', KEYS[1], ARGV[2]) end
+  return {math.max(redis.call('PTTL', KEYS[1]), 0), id}
+end
+redis.call('SET', KEYS[1], ARGV[1] .. '.' .. id, 'PX', ARGV[2])
+return {-1, id}
+""",
+    writes=True,
+)
 # KEYS: lease. ARGV: holder, milliseconds. Returns 1 when it is still ours.
-_RENEW = Script("""
+_RENEW = Script(
+    """
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
 return redis.call('PEXPIRE', KEYS[1], ARGV[2])
-""")
+""",
+    writes=True,
+)
 # KEYS: lease. ARGV: holder, channel on which standbys wait.
-_RELEASE = Script("""
+_RELEASE = Script(
+    """
 if redis.call('GET', KEYS[1]) == ARGV[1] then
   redis.call('DEL', KEYS[1])
   redis.call('PUBLISH', ARGV[2], '')
 end
-""")
+""",
+    writes=True,
+)
 
 
 class Lease:
@@ -59,6 +90,8 @@ class Lease:
         self._key = keys.lease(name)
         self._freed = keys.lease_freed(name)
         self._holder = f"{holder} {uuid.uuid4().hex}"
+        self._value, self._epoch = self._holder, ""
+        """What is stored while the lease is held, and the epoch in which it was acquired."""
         self._ttl = ttl
         self.leading = False
 
@@ -87,7 +120,7 @@ class Lease:
 
     async def _hold(self, duty: Callable[[], Awaitable[None]], until: float) -> bool:
         """Return whether the duty ended before the lease was lost."""
-        working = asyncio.ensure_future(duty())
+        working = self._begin(duty)
         renewing = asyncio.create_task(self._renew_until_lost(until), name=f"lease {self._name}")
         try:
             await asyncio.wait({working, renewing}, return_when=asyncio.FIRST_COMPLETED)
@@ -101,16 +134,28 @@ class Lease:
             finally:
                 await _end(renewing)
 
+    def _begin(self, duty: Callable[[], Awaitable[None]]) -> "asyncio.Future[None]":
+        if not self._epoch:
+            return asyncio.ensure_future(duty())
+
+        async def fenced() -> None:
+            await duty()
+
+        context = contextvars.copy_context()
+        context.run(FENCE.set, Fence(self._key, self._value, self._epoch))
+        return asyncio.get_running_loop().create_task(fenced(), context=context)
+
     async def _renew_until_lost(self, until: float) -> None:
         clock = asyncio.get_running_loop().time
         while True:
-            await asyncio.sleep(min(self._ttl / _RENEWALS, max(until - clock(), 0)))
+            if await self._redis.epoch_ended(self._epoch, min(self._ttl / _RENEWALS, max(until - clock(), 0))):
+                return
             asked = clock()
             if asked >= until:
                 return
             try:
                 async with asyncio.timeout_at(until):
-                    if not await self._redis.run(_RENEW, [self._key], [self._holder, self._milliseconds]):
+                    if not await self._redis.run(_RENEW, [self._key], [self._value, self._milliseconds]):
                         return
             except TimeoutError:
                 return
@@ -127,7 +172,7 @@ class Lease:
                 async with self._redis.subscribe(self._freed) as freed:
                     while True:
                         asked = asyncio.get_running_loop().time()
-                        left = await self._redis.run(_ACQUIRE, [self._key], [self._holder, self._milliseconds])
+                        left = await self._ask()
                         if left < 0:
                             return asked + self._life
                         backoff.reset()
@@ -136,10 +181,22 @@ class Lease:
             except StoreUnavailableError:
                 await backoff.wait()
 
+    async def _ask(self) -> int:
+        """Try to acquire the lease; return -1 when it is ours, else the milliseconds after which to try again."""
+        arguments = (self._holder, self._milliseconds)
+        if not self._redis.is_replicated:
+            return int(await self._redis.run(_ACQUIRE, [self._key], arguments))
+        left, epoch = await self._redis.run(_ACQUIRE_IN_EPOCH, [self._key, keys.EPOCH], arguments)
+        self._epoch = epoch.decode()
+        self._value = f"{self._holder}.{self._epoch}"
+        return int(left)
+
     async def _give_back(self) -> None:
+        if self._redis.epoch != self._epoch:
+            return  # its holder may acquire it again at once, others may not
         try:
             async with asyncio.timeout(1.0):
-                await self._redis.run(_RELEASE, [self._key], [self._holder, self._freed])
+                await self._redis.run(_RELEASE, [self._key], [self._value, self._freed])
         except (StoreUnavailableError, TimeoutError) as error:
             log.warning("lease not released", lease=self._name, error=str(error))
 

@@ -6,8 +6,12 @@ in the message, so the message is searched as well.
 
 from knoll.values.errors import StoreForbiddenError, StoreFullError, StoreUnavailableError
 
+NOT_PRIMARY = ("READONLY", "STALEEPOCH")
+"""Replies of a server that is a replica now, or that was promoted since this client connected: nothing was written."""
+STALE_LEASE = "STALELEASE"
+"""Reply to a write of a leader whose lease has ended: nothing was written."""
 _UNAVAILABLE_CODES = {
-    "LOADING", "READONLY", "NOREPLICAS", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "BUSY", "NOAUTH", "WRONGPASS",
+    "LOADING", "NOREPLICAS", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "BUSY", "NOAUTH", "WRONGPASS",
 }  # fmt: skip
 """Redis cannot carry out the command now, or lets this process in only once its users are up to date."""
 _UNAVAILABLE_TEXTS = ("ERR max number of clients reached", "ERR invalid password", "ERR AUTH ", "ERR Client sent AUTH")
@@ -19,6 +23,10 @@ class RedisReplyError(Exception):
 
 class UnknownScriptError(RedisReplyError):
     """Redis does not have the script of an EVALSHA; nothing was carried out."""
+
+
+class NotPrimaryError(StoreUnavailableError):
+    """This server is not the primary of this client's epoch; nothing was written."""
 
 
 def translated(message: str) -> Exception:
@@ -46,6 +54,8 @@ def translated(message: str) -> Exception:
         return StoreFullError(f"Redis refuses writes because it cannot write its file: {message}")
     if "NOREPLICAS" in message:
         return StoreUnavailableError(f"Redis is unavailable: it refuses writes: {message}")
-    if code in _UNAVAILABLE_CODES or "READONLY" in message or message.startswith(_UNAVAILABLE_TEXTS):
+    if any(text in message for text in NOT_PRIMARY):
+        return NotPrimaryError(f"Redis is unavailable: {message}")
+    if code in _UNAVAILABLE_CODES or code == STALE_LEASE or message.startswith(_UNAVAILABLE_TEXTS):
         return StoreUnavailableError(f"Redis is unavailable: {message}")
     return RedisReplyError(message)

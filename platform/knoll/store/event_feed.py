@@ -34,6 +34,8 @@ class EventFeed:
         self._ring = EventBuffer(size)
         self._reader: asyncio.Task[None] | None = None
         self._watches = 0
+        self._epoch = redis.epoch
+        """The epoch that the ring is about."""
 
     async def close(self) -> None:
         if self._reader is not None:
@@ -106,13 +108,17 @@ class EventFeed:
             raise _expired(since, f"the newest version is {int(version or 0)}")
         if int(version) > since and not (entries and version_of(entries[0][0]) == since + 1):
             raise _expired(since, "the history no longer reaches back to it")
-        return [self._record(entry) for entry in entries]
+        records = [self._record(entry) for entry in entries]
+        # A gap is where another server became the primary: what was read of the previous one may not be what is here.
+        gap = next((at for at, record in enumerate(records) if record.version != since + 1 + at), len(records))
+        return records[:gap]
 
     def _begin(self, position: int) -> None:
         if self._reader is not None and self._reader.done() and not self._reader.cancelled():
             self._reader.result()  # a bug becomes an error of the watches, not only a log line
         if self._reader is None or self._reader.done():
             self._ring.start(position)
+            self._epoch = self._redis.epoch
             self._reader = asyncio.create_task(self._read(), name="store events")
 
     def _end(self) -> None:
@@ -156,12 +162,12 @@ class EventFeed:
             reader.close()
 
     async def _still_there(self) -> bool:
-        """Whether Redis still has its last event: it may have restarted with older data."""
+        """Whether Redis still has its last event: it may have restarted with older data, or be another server."""
         tip, last = self._ring.tip, self._ring.last()
         version, replied = await self._redis.transaction(
             ("GET", keys.RESOURCE_VERSION), ("XRANGE", keys.EVENTS, f"{tip}-0", f"{tip + 1}-0")
         )
-        if version is None or int(version) < tip:
+        if version is None or int(version) < tip or self._redis.epoch != self._epoch:
             return False
         fields_by_version = {version_of(entry_id): fields for entry_id, fields in map(entry_of, replied)}
         if tip in fields_by_version:

@@ -6,10 +6,12 @@ process feeds all of its watches.
 Secrets and their events are encrypted in Redis (`knoll.redis.encryption`); other objects are not.
 
 A Redis that restarts without its data continues with a version above all previous ones (the clock's milliseconds, which
-writes cannot overtake). Watches then end with ExpiredError, as after the history was trimmed beyond them.
+writes cannot overtake). Watches then end with ExpiredError, as after the history was trimmed beyond them. The same
+happens when a replica became the primary: it may lack the last writes.
 """
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Callable, Sequence, Set
 from datetime import UTC, datetime
 
@@ -91,7 +93,9 @@ for i = 4, #KEYS do
   redis.call(i < 4 + ARGV[8] and 'SREM' or 'SADD', KEYS[i], member)
 end
 return {1, version}
-"""
+""",
+    writes=True,
+    counter=2,
 )
 
 
@@ -123,6 +127,7 @@ class RedisStore:
         self._history = history
         self._clock = clock
         self._feed = EventFeed(redis, ring, keyring)
+        self._epoch = redis.epoch
 
     async def close(self) -> None:
         """Stop reading events; must be called after all watches ended."""
@@ -137,6 +142,7 @@ class RedisStore:
         return rules.decode(data, version)
 
     async def list(self, resource: str, namespace: str | None = None) -> Listing:
+        await self._enter_epoch()
         if namespace is None:
             version, stored = await self._read_all(resource)
         else:
@@ -151,6 +157,7 @@ class RedisStore:
         return Listing(items, version)
 
     async def list_packed(self, resource: str) -> PackedListing:
+        await self._enter_epoch()
         version, stored = await self._read_all(resource)
         items = []
         for field, value in stored:
@@ -253,6 +260,15 @@ class RedisStore:
             ],
         )
         return bool(done), int(version or 0)
+
+    async def _enter_epoch(self) -> None:
+        """Raise the version when another server became the primary, so that it is not the one of a lost event."""
+        while self._epoch != self._redis.epoch:
+            epoch = self._redis.epoch
+            # Only the API may; for others the first write of the API does.
+            with contextlib.suppress(StoreForbiddenError):
+                await self._redis.raise_counter(keys.RESOURCE_VERSION)
+            self._epoch = epoch
 
     async def _read_all(self, resource: str) -> _Found:
         version, stored = await self._redis.transaction(

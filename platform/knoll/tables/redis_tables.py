@@ -26,7 +26,8 @@ _FORGET_SECONDS = 60.0
 
 # KEYS: entries, version, changes. ARGV: field, JSON, length of the history.
 # Returns the version since which the field has this value.
-_PUT = Script("""
+_PUT = Script(
+    """
 local stored = redis.call('HGET', KEYS[1], ARGV[1])
 if stored then
   local cut = string.find(stored, '\\n', 1, true)
@@ -40,15 +41,22 @@ local version = string.format('%.0f', redis.call('INCR', KEYS[2]))
 redis.call('HSET', KEYS[1], ARGV[1], version .. '\\n' .. ARGV[2])
 redis.call('XADD', KEYS[3], 'MAXLEN', ARGV[3], version .. '-0', 'f', ARGV[1], 'v', ARGV[2])
 return version
-""")
+""",
+    writes=True,
+    counter=2,
+)
 # KEYS: entries, version, changes. ARGV: field, length of the history.
 # Returns a version at which the field is not there.
-_REMOVE = Script("""
+_REMOVE = Script(
+    """
 if redis.call('HDEL', KEYS[1], ARGV[1]) == 0 then return redis.call('GET', KEYS[2]) or '0' end
 local version = string.format('%.0f', redis.call('INCR', KEYS[2]))
 redis.call('XADD', KEYS[3], 'MAXLEN', ARGV[2], version .. '-0', 'f', ARGV[1])
 return version
-""")
+""",
+    writes=True,
+    counter=2,
+)
 # KEYS: followers. ARGV: follower, version, channel. Publishes the version if it has changed.
 # Only that a follower exists is written to Redis' file: all else is said again within two seconds of a restart, and
 # `followers` counts on that.
@@ -81,6 +89,7 @@ class RedisTable(Generic[T]):
         self._decode = msgspec.json.Decoder(entry).decode
         self._keys = [keys.table(name), keys.table_version(name), keys.table_changes(name)]
         self._followers = keys.table_followers(name)
+        self._epoch_command = (("GET", keys.EPOCH),) if redis.is_replicated else ()
 
     async def put(self, field: str, value: T) -> int:
         return int(await self._redis.run(_PUT, self._keys, [field, self._encode(value), self._history]))
@@ -159,12 +168,13 @@ class RedisTable(Generic[T]):
                 await backoff.wait()
 
     async def _living(self) -> dict[str, int]:
-        (seconds, micros), signs_of_life, server = await self._redis.transaction(
-            ("TIME",), ("HGETALL", self._followers), ("INFO", "server")
+        (seconds, micros), signs_of_life, server, *epoch = await self._redis.transaction(
+            ("TIME",), ("HGETALL", self._followers), ("INFO", "server"), *self._epoch_command
         )
-        # A Redis that has just started has times of the past, and its followers are still reconnecting.
-        restarted = uptime(server) <= FOLLOWER_TTL
         now, living, gone = int(seconds) + int(micros) / 1e6, {}, []
+        # A Redis that has just started, or has just been promoted, has times of the past, and its followers are still
+        # reconnecting.
+        restarted = uptime(server) <= FOLLOWER_TTL or now - began(*epoch) <= FOLLOWER_TTL
         for follower, value in signs_of_life.items():
             version, _, seen = value.partition(b" ")
             age = now - float(seen)
@@ -208,3 +218,8 @@ def uptime(server: bytes) -> int:
     """Return the seconds since Redis started. Args: server: reply of `INFO server`."""
     lines = server.decode().splitlines()
     return int(next(line.partition(":")[2] for line in lines if line.startswith("uptime_in_seconds:")))
+
+
+def began(epoch: bytes | None = None) -> float:
+    """Return the epoch seconds at which the primary was promoted; 0 if it was not. Args: epoch: as it is stored."""
+    return int((epoch or b"0").rpartition(b" ")[2]) / 1000

@@ -10,7 +10,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from knoll.redis.client import RedisClient, connect, connected, unsafe_settings
+from knoll.redis.client import RedisClient, connect, connected
+from knoll.redis.safety import unsafe_settings
 from knoll.store.informer import Informer
 from knoll.store.protocol import WatchEvent
 from knoll.store.redis_store import RedisStore

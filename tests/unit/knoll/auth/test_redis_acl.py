@@ -38,6 +38,7 @@ def every_key() -> list[str]:
         "uid": ["6f1c"],
         "name": [],
         "namespace": ["default"],
+        "counter": [keys.RESOURCE_VERSION, *(keys.table_version(table) for table in TABLES)],
     }
     made = [
         value
@@ -91,7 +92,7 @@ def test_each_process_reaches_what_it_needs(key: str, writers: set[str], readers
 def test_the_data_path_reaches_its_tables_and_nothing_else() -> None:
     reached = [right.pattern for right in RIGHTS if ACTIVATOR in right.writers | right.readers]
     channels = (keys.REPORTS, keys.POKES, keys.REQUEST_LOG_QUESTIONS, keys.request_log_answers("*"))
-    assert all(pattern.startswith("knoll:table:") or pattern in channels for pattern in reached)
+    assert all(pattern.startswith("knoll:table:") or pattern in (*channels, keys.EPOCH) for pattern in reached)
 
 
 @pytest.mark.parametrize("process", PROCESSES)

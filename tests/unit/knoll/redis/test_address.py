@@ -81,3 +81,61 @@ def test_it_logs_in_with_what_the_url_has(address: Address, login: tuple[str, ..
 def test_a_password_is_not_printed() -> None:
     address = parse("redis://api:hush@redis:6379/0")
     assert "hush" not in repr(address) + str(address)
+
+
+def test_sentinels_and_the_name_of_the_primary_are_read() -> None:
+    address = parse("redis+sentinel://api:p%40ss@first,second:7000/3?master=knoll&replicas=2")
+    assert [(each.host, each.port) for each in address.sentinels] == [("first", 26379), ("second", 7000)]
+    assert (address.primary_name, address.replicas, address.database) == ("knoll", 2, 3)
+    assert (address.user, address.password) == ("api", "p@ss")
+    assert all(each.login() == () and not each.database for each in address.sentinels)
+    primary = address.at("10.0.0.7", 6380)
+    assert (str(primary), primary.login(), primary.database) == ("10.0.0.7:6380", ("AUTH", "api", "p@ss"), 3)
+
+
+@pytest.mark.parametrize(
+    ("options", "login"),
+    [
+        ("sentinel_users=yes", ("AUTH", "api", "p")),
+        ("sentinel_username=watch&sentinel_password=w", ("AUTH", "watch", "w")),
+        ("sentinel_password=w", ("AUTH", "default", "w")),
+        ("sentinel_users=no", ()),
+    ],
+)
+def test_sentinels_have_a_login_of_their_own(options: str, login: tuple[str, ...]) -> None:
+    address = parse(f"rediss+sentinel://api:p@one/0?master=knoll&{options}&ssl_cert_reqs=none")
+    (sentinel,) = address.sentinels
+    assert sentinel.login() == login
+    assert sentinel.tls == address.tls == {"ssl_cert_reqs": "none"}
+
+
+@pytest.mark.parametrize(
+    ("url", "replicas", "replicated"),
+    [
+        ("redis://redis/0", 0, False),
+        ("redis://redis/0?replicas=0", 0, False),
+        ("redis://redis/0?replicas=1", 1, True),
+        ("redis+sentinel://one/0?master=knoll", 1, True),
+        ("redis+sentinel://one/0?master=knoll&replicas=0", 0, True),
+    ],
+)
+def test_writes_wait_for_one_replica_with_sentinels_and_for_none_without(
+    url: str, replicas: int, replicated: bool
+) -> None:
+    address = parse(url)
+    assert (address.replicas, address.is_replicated) == (replicas, replicated)
+
+
+@pytest.mark.parametrize(
+    ("url", "problem"),
+    [
+        ("redis+sentinel://one/0", "master=NAME"),
+        ("redis+sentinel:///0?master=knoll", "names no sentinel"),
+        ("redis+sentinel://one:x/0?master=knoll", "Port"),
+        ("redis+sentinel://one/0?master=knoll&replicas=-1", "must not be negative"),
+        ("unix+sentinel://one/0?master=knoll", "unix"),
+    ],
+)
+def test_an_invalid_url_of_sentinels_is_refused(url: str, problem: str) -> None:
+    with pytest.raises(ValueError, match=problem):
+        parse(url)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from knoll.redis.reply_errors import RedisReplyError, UnknownScriptError, translated
+from knoll.redis.reply_errors import NotPrimaryError, RedisReplyError, UnknownScriptError, translated
 from knoll.values.errors import StoreForbiddenError, StoreFullError, StoreUnavailableError
 
 
@@ -10,7 +10,9 @@ from knoll.values.errors import StoreForbiddenError, StoreFullError, StoreUnavai
     ("message", "type_"),
     [
         ("LOADING Redis is loading the dataset in memory", StoreUnavailableError),
-        ("READONLY You can't write against a read only replica.", StoreUnavailableError),
+        ("READONLY You can't write against a read only replica.", NotPrimaryError),
+        ("STALEEPOCH another server became the primary", NotPrimaryError),
+        ("STALELEASE another process leads", StoreUnavailableError),
         ("NOREPLICAS Not enough good replicas to write.", StoreUnavailableError),
         ("NOAUTH Authentication required.", StoreUnavailableError),
         ("WRONGPASS invalid username-password pair or user is disabled.", StoreUnavailableError),

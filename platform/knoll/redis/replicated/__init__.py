@@ -1,0 +1,1 @@
+"""A primary with replicas, of which another one may be promoted: sentinels, epochs, acknowledged writes."""

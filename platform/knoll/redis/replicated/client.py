@@ -1,0 +1,209 @@
+"""The client of a primary with replicas; see `knoll.redis.replicated`.
+
+What it promises beyond `RedisClient`:
+
+- A write that succeeded is on the primary and on as many replicas as the URL says. One that raised may have happened.
+- Nothing is written to, or read from, a server that has stopped to be the primary, after a short time that sentinels
+  need to promote another.
+- `epoch` is another one after each promotion, and everything that was written on this client since then was written in
+  the new epoch.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Sequence
+from functools import cache
+from typing import Any
+
+import structlog
+
+from knoll.concurrency.backoff import Backoff
+from knoll.redis import keys
+from knoll.redis.address import Address
+from knoll.redis.connection import RESPONSE_SECONDS, Argument, RedisConnection, Reply, open_connection, packed
+from knoll.redis.fence import FENCE
+from knoll.redis.replicated.discovery import CONNECT_SECONDS, Primary, Replication, find_primary, open_sentinel
+from knoll.redis.replicated.scripts import BEGIN_EPOCH, RAISE, additions, epoch_form
+from knoll.redis.replicated.session import INFO, Session, answer_seconds, problem_of
+from knoll.redis.reply_errors import NotPrimaryError, UnknownScriptError
+from knoll.redis.single_client import RedisClient, Script, all_replies
+from knoll.redis.streams import GATHER_SECONDS
+from knoll.values.errors import StoreForbiddenError, StoreUnavailableError
+
+log = structlog.get_logger()
+
+_SWITCHED, _PROMOTED = "+switch-master", "+promoted-slave"
+"""Channels of a sentinel: the primary is another one; a replica was promoted (from the sentinel that does it)."""
+_form = cache(epoch_form)
+
+
+class ReplicatedClient(RedisClient):
+    """See the module."""
+
+    is_replicated = True
+
+    def __init__(self, where: Address, name: str, gather_seconds: float = GATHER_SECONDS) -> None:
+        super().__init__(where, name, gather_seconds)
+        self._session: Session | None = None
+        self._epoch_changed = asyncio.Event()
+        self._listening: list[asyncio.Task[None]] = []
+
+    async def run(self, script: Script, names: Sequence[str], args: Sequence[Argument]) -> Reply:
+        if not script.writes:
+            return await super().run(script, names, args)
+        session = await self._current_session()
+        writes = await session.writes(self._name)
+        fence = FENCE.get()
+        if fence is not None and fence.epoch != session.epoch:
+            raise StoreUnavailableError("Redis is unavailable: another server became the primary, leadership ends")
+        form = _form(script)
+        more_keys, more_args = additions(script, names, session.epoch, fence)
+        count = len(names) + len(more_keys)
+        command = packed("EVALSHA", form.sha, count, *names, *more_keys, *args, *more_args)
+        try:
+            try:
+                return await writes.submit(command)
+            except UnknownScriptError:
+                loaded, reply = writes.submit(packed("SCRIPT", "LOAD", form.text)), writes.submit(command)
+                return (await all_replies([loaded, reply]))[1]
+        except NotPrimaryError as error:
+            session.end(str(error))
+            raise
+
+    async def write(self, *commands: Sequence[Argument]) -> list[Reply]:
+        session = await self._current_session()
+        writes = await session.writes(self._name)
+        try:
+            return await all_replies([writes.submit(packed(*command)) for command in commands])
+        except NotPrimaryError as error:
+            session.end(str(error))
+            raise
+
+    async def raise_counter(self, counter: str) -> None:
+        await self.run(RAISE, [counter], [])
+
+    async def epoch_ended(self, epoch: str, seconds: float) -> bool:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while self.epoch == epoch:
+                    await self._epoch_changed.wait()
+        return self.epoch != epoch
+
+    async def aclose(self) -> None:
+        for task in self._listening:
+            task.cancel()
+        await asyncio.gather(*self._listening, return_exceptions=True)
+        self._listening = []
+        await super().aclose()
+        if self._session is not None:
+            self._session.end("the client was closed")
+
+    async def _current_session(self) -> Session:
+        await self._connected()
+        session = self._session
+        assert session is not None
+        return session
+
+    async def _open_commands(self) -> RedisConnection:
+        if not self._listening:
+            self._listening = [asyncio.create_task(self._listen(each)) for each in self._where.sentinels]
+        primary = await find_primary(self._where, self._name)
+        address = self._where.at(primary.host, primary.port)
+        commands = await open_connection(
+            address,
+            self._name,
+            connect_seconds=CONNECT_SECONDS,
+            response_seconds=answer_seconds(primary.down_after),
+        )
+        try:
+            replication = Replication.parse(await commands.submit(INFO))
+            if problem := problem_of(replication, address, ""):
+                raise StoreUnavailableError(f"Redis is unavailable: {problem}")
+            epoch = replication.replication_id
+            await _begin_epoch(commands, epoch)
+        except BaseException:
+            commands.end("it is not the primary")
+            raise
+        self._begin(Session(address, epoch, commands, primary.down_after))
+        return commands
+
+    def _begin(self, session: Session) -> None:
+        before, self._session = self._session, session
+        if before is not None:
+            before.end("another server is the primary")
+        if session.epoch != self.epoch:
+            if self.epoch:
+                log.warning("redis primary changed", server=str(session.address), epoch=session.epoch)
+            self.epoch = session.epoch
+            self._epoch_changed.set()
+            self._epoch_changed = asyncio.Event()
+
+    async def _open(
+        self,
+        *,
+        response_seconds: float = RESPONSE_SECONDS,
+        on_push: Callable[[Sequence[Any]], None] | None = None,
+    ) -> RedisConnection:
+        """Open a connection of streams or channels to the primary of the session."""
+        session = await self._current_session()
+        connection = await open_connection(
+            session.address,
+            self._name,
+            connect_seconds=CONNECT_SECONDS,
+            response_seconds=response_seconds,
+            on_push=on_push,
+        )
+        session.attach(connection)
+        return connection
+
+    async def _listen(self, sentinel: Address) -> None:
+        """End the session as soon as a sentinel names another primary."""
+        backoff = Backoff()
+        while True:
+            try:
+                connection = await open_sentinel(sentinel, self._name, on_push=self._heard)
+                try:
+                    for channel in (_SWITCHED, _PROMOTED):
+                        await connection.submit(packed("SUBSCRIBE", channel))
+                    backoff.reset()
+                    await asyncio.shield(connection.lost)
+                finally:
+                    connection.end("it is not needed")
+            except StoreUnavailableError:
+                pass
+            await backoff.wait()
+
+    def _heard(self, push: Sequence[Any]) -> None:
+        primary = named_by(self._where.primary_name, push[1].decode(), push[2].decode())
+        session = self._session
+        if primary is None or session is None:
+            return
+        if (session.address.host, session.address.port) != (primary.host, primary.port):
+            session.end(f"sentinels named {primary.host}:{primary.port} the primary")
+
+
+def named_by(primary_name: str, channel: str, message: str) -> Primary | None:
+    """Return the new primary in a message of a sentinel; None when it is about something else.
+
+    Source: https://redis.io/docs/latest/operate/oss_and_stack/management/sentinel/#pubsub-messages
+    """
+    fields = message.split()
+    if channel == _SWITCHED and len(fields) == 5 and fields[0] == primary_name:
+        return Primary(fields[3], int(fields[4]))
+    # slave NAME HOST PORT @ PRIMARY HOST PORT
+    if channel == _PROMOTED and len(fields) == 8 and fields[5] == primary_name:
+        return Primary(fields[2], int(fields[3]))
+    return None
+
+
+async def _begin_epoch(connection: RedisConnection, replication_id: str) -> None:
+    """Make sure that the epoch of this primary is stored. Raises: StoreUnavailableError."""
+    stored: bytes | None = await connection.submit(packed("GET", keys.EPOCH))
+    if (stored or b"").startswith(replication_id.encode()):
+        return
+    try:
+        load = connection.submit(packed("SCRIPT", "LOAD", BEGIN_EPOCH.text))
+        begin = connection.submit(packed("EVALSHA", BEGIN_EPOCH.sha, 1, keys.EPOCH, replication_id))
+        await all_replies([load, begin])
+    except StoreForbiddenError as error:
+        raise StoreUnavailableError("Redis is unavailable: no process has begun the epoch of its primary") from error

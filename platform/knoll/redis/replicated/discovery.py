@@ -1,0 +1,130 @@
+"""Which server is the primary: what sentinels reply, and what the server itself does.
+
+All sentinels are asked at once, and a majority of them suffices, so an unreachable one delays nothing. The answer with
+the highest configuration epoch counts: a sentinel that was cut off still names the previous primary.
+
+Source: https://redis.io/docs/latest/develop/reference/sentinel-clients/
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from knoll.redis.address import Address
+from knoll.redis.connection import RedisConnection, open_connection, packed
+from knoll.redis.reply_errors import RedisReplyError
+from knoll.values.errors import KnollError, StoreUnavailableError
+
+SENTINEL_SECONDS = 0.5
+"""How long a sentinel may take, to connect and to answer."""
+CONNECT_SECONDS = 0.5
+"""How long a connection to the primary may take: until sentinels have promoted another, they name one that is away."""
+LAG_SECONDS = 3
+"""A replica that has acknowledged nothing for longer does not count. Replicas acknowledge once a second."""
+
+
+@dataclass(frozen=True, slots=True)
+class Primary:
+    """The primary as sentinels name it."""
+
+    host: str
+    port: int
+    down_after: float = 0.0
+    """Seconds after which sentinels consider a silent server to be down; 0 without sentinels."""
+    rank: tuple[int, bool] = (0, False)
+    """Of two answers the higher one is newer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Replication:
+    """What a server replies to `INFO replication`."""
+
+    is_primary: bool
+    replication_id: str
+    """Another one after each promotion."""
+    replicas: int
+    """Connected replicas that acknowledged something within `LAG_SECONDS`."""
+
+    @classmethod
+    def parse(cls, text: bytes) -> "Replication":
+        fields = dict(line.split(":", 1) for line in text.decode().splitlines() if ":" in line)
+        replicas = [
+            dict(part.split("=", 1) for part in value.split(","))
+            for name, value in fields.items()
+            if name.startswith("slave") and name[5:].isdigit()
+        ]
+        good = [each for each in replicas if each["state"] == "online" and 0 <= int(each["lag"]) <= LAG_SECONDS]
+        return cls(fields["role"] == "master", fields["master_replid"], len(good))
+
+
+async def find_primary(where: Address, name: str) -> Primary:
+    """Return the primary. Raises: StoreUnavailableError: no sentinel names one.
+
+    Args:
+        where: with or without sentinels.
+        name: of the connections, shown by `CLIENT LIST`.
+    """
+    if not where.sentinels:
+        return Primary(where.host, where.port)
+    asked = [asyncio.create_task(_ask(sentinel, where.primary_name, name)) for sentinel in where.sentinels]
+    answers: list[Primary] = []
+    problems: list[str] = []
+    try:
+        for next_answer in asyncio.as_completed(asked):
+            try:
+                answers.append(await next_answer)
+            except (KnollError, RedisReplyError) as error:
+                problems.append(str(error))
+            if len(answers) * 2 > len(asked):
+                break
+    finally:
+        for task in asked:
+            task.cancel()
+        await asyncio.gather(*asked, return_exceptions=True)
+    if not answers:
+        raise StoreUnavailableError(f"Redis is unavailable: no sentinel names its primary: {'; '.join(problems)}")
+    return newest(answers)
+
+
+def newest(answers: Sequence[Primary]) -> Primary:
+    """Return the newest of the answers, at least one."""
+    return max(answers, key=lambda answer: answer.rank)
+
+
+async def open_sentinel(sentinel: Address, name: str, **options: Any) -> RedisConnection:
+    """Connect to a sentinel. Args: options: of `open_connection`. Raises: StoreUnavailableError."""
+    return await open_connection(
+        sentinel, name, connect_seconds=SENTINEL_SECONDS, response_seconds=SENTINEL_SECONDS, **options
+    )
+
+
+async def _ask(sentinel: Address, primary_name: str, name: str) -> Primary:
+    connection = await open_sentinel(sentinel, name)
+    with contextlib.closing(_Ending(connection)):
+        place, described = await asyncio.gather(
+            connection.submit(packed("SENTINEL", "GET-MASTER-ADDR-BY-NAME", primary_name)),
+            connection.submit(packed("SENTINEL", "MASTER", primary_name)),
+        )
+    if place is None:
+        raise StoreUnavailableError(f"Redis is unavailable: {sentinel} knows no primary {primary_name}")
+    host, port = place[0].decode(), int(place[1])
+    fields = _fields(described)
+    # During a fail-over the sentinel that carries it out names the promoted server before all others do.
+    switching = (host, port) != (fields["ip"], int(fields["port"]))
+    down_after = int(fields["down-after-milliseconds"]) / 1000
+    return Primary(host, port, down_after, (int(fields["config-epoch"]), switching))
+
+
+def _fields(reply: Any) -> Mapping[str, str]:
+    pairs = reply.items() if isinstance(reply, dict) else zip(reply[::2], reply[1::2], strict=True)
+    return {name.decode(): value.decode() for name, value in pairs}
+
+
+class _Ending:
+    def __init__(self, connection: RedisConnection) -> None:
+        self._connection = connection
+
+    def close(self) -> None:
+        self._connection.end("it was asked")

@@ -1,0 +1,157 @@
+"""The client of one Redis, and the scripts that it carries out.
+
+Commands of a process share one connection and do not wait for one another; streams and channels have one each. It is
+written for what the processes do all the time. RQ brings its own client (`knoll.builds.rq_queue`).
+
+No command is ever retried: a write whose reply was lost may have happened, and only the caller knows what that means.
+"""
+
+import asyncio
+import hashlib
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+from knoll.redis import address
+from knoll.redis.connection import RESPONSE_SECONDS, Argument, RedisConnection, Reply, open_connection, packed
+from knoll.redis.reply_errors import UnknownScriptError, translated
+from knoll.redis.streams import GATHER_SECONDS, SILENCE_SECONDS, StreamMultiplexer
+from knoll.redis.subscriptions import Subscription, Subscriptions
+from knoll.values.errors import KnollError
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """A Lua script. It is sent once to each Redis; after that, by its hash."""
+
+    text: str
+    writes: bool = False
+    """Whether replicas must have what it writes before it is acknowledged, where Redis has replicas."""
+    counter: int = 0
+    """Which of its KEYS, counted from 1, is a counter of versions; 0 for none. It rises when the primary changes."""
+    sha: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "sha", hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest())
+
+
+class RedisClient:
+    """One Redis. Connects when it is first used, and again after a connection was lost.
+
+    Calls raise StoreUnavailableError while Redis is away (the command may have been carried out), StoreFullError when
+    it refuses writes, StoreForbiddenError when its user may not do this, and RedisReplyError for bugs.
+    """
+
+    is_replicated = False
+    """Whether another server may become the primary: then writes wait for replicas, and `epoch` is not empty."""
+    epoch = ""
+    """Which primary this is; another one when another server was promoted. Always empty with a single Redis."""
+
+    def __init__(self, where: address.Address, name: str, gather_seconds: float = GATHER_SECONDS) -> None:
+        """See `connect`."""
+        self._where, self._name = where, name
+        self._connection: RedisConnection | None = None
+        self._opening: asyncio.Task[RedisConnection] | None = None
+        self._subscriptions = Subscriptions(lambda on_push: self._open(on_push=on_push))
+        self.streams = StreamMultiplexer(
+            partial(self._open, response_seconds=SILENCE_SECONDS + RESPONSE_SECONDS), gather_seconds
+        )
+
+    async def execute(self, *command: Argument) -> Reply:
+        """Carry out a command."""
+        return await self._submit(packed(*command))
+
+    async def run(self, script: Script, names: Sequence[str], args: Sequence[Argument]) -> Reply:
+        """Carry out a script. Args: names: its KEYS. args: its ARGV."""
+        command = packed("EVALSHA", script.sha, len(names), *names, *args)
+        try:
+            return await self._submit(command)
+        except UnknownScriptError:
+            connection = await self._connected()
+            loaded, reply = connection.submit(packed("SCRIPT", "LOAD", script.text)), connection.submit(command)
+            return (await all_replies([loaded, reply]))[1]
+
+    async def pipeline(self, *commands: Sequence[Argument]) -> list[Reply]:
+        """Carry out commands together, in their order; others may come in between. Raises the first error of them."""
+        connection = await self._connected()
+        return await all_replies([connection.submit(packed(*command)) for command in commands])
+
+    async def transaction(self, *commands: Sequence[Argument]) -> list[Reply]:
+        """Carry out commands by MULTI and EXEC. Raises the first error of them; others may have been carried out."""
+        connection = await self._connected()
+        sent = [connection.submit(packed(*command)) for command in (("MULTI",), *commands, ("EXEC",))]
+        replies = await all_replies(sent)
+        for reply in replies[-1]:
+            if isinstance(reply, Exception):  # an error within a list is not raised
+                raise translated(str(reply))
+        return list(replies[-1])
+
+    async def write(self, *commands: Sequence[Argument]) -> list[Reply]:
+        """Carry out commands whose writes replicas must have, where Redis has replicas; see `pipeline`."""
+        return await self.pipeline(*commands)
+
+    async def raise_counter(self, counter: str) -> None:
+        """Raise a counter of versions above all that a lost primary can have given out."""
+
+    async def epoch_ended(self, epoch: str, seconds: float) -> bool:
+        """Wait until the epoch is another one, at most for `seconds`; return whether it is."""
+        await asyncio.sleep(seconds)
+        return False
+
+    def subscribe(self, *channels: str) -> AbstractAsyncContextManager[Subscription]:
+        """Subscribe to channels while the block runs; see `Subscriptions.subscribe`."""
+        return self._subscriptions.subscribe(*channels)
+
+    async def aclose(self) -> None:
+        """Close all connections. A later command opens one again."""
+        if self._opening is not None:
+            self._opening.cancel()
+        await self.streams.aclose()
+        await self._subscriptions.aclose()
+        if self._connection is not None:
+            self._connection.end("the client was closed")
+            await self._connection.lost
+
+    async def _submit(self, command: bytes) -> Reply:
+        connection = self._connection
+        if connection is None or not connection.is_open:
+            connection = await self._connected()
+        return await connection.submit(command)
+
+    async def _connected(self) -> RedisConnection:
+        if self._connection is not None and self._connection.is_open:
+            return self._connection
+        if self._opening is None:
+            self._opening = asyncio.create_task(self._open_commands(), name="redis connection")
+            self._opening.add_done_callback(self._opened)
+        try:
+            return await asyncio.shield(self._opening)
+        except KnollError as error:  # the one error of all who waited
+            raise type(error)(*error.args) from error
+
+    def _opened(self, opening: "asyncio.Task[RedisConnection]") -> None:
+        self._opening = None
+        if not opening.cancelled() and opening.exception() is None:
+            self._connection = opening.result()
+
+    async def _open_commands(self) -> RedisConnection:
+        return await self._open()
+
+    async def _open(
+        self,
+        *,
+        response_seconds: float = RESPONSE_SECONDS,
+        on_push: Callable[[Sequence[Any]], None] | None = None,
+    ) -> RedisConnection:
+        return await open_connection(self._where, self._name, response_seconds=response_seconds, on_push=on_push)
+
+
+async def all_replies(replies: Sequence["asyncio.Future[Reply]"]) -> list[Reply]:
+    """Wait for all replies. Raises the first error of them."""
+    results = await asyncio.gather(*replies, return_exceptions=True)
+    for result in results:
+        if isinstance(result, BaseException):
+            raise result
+    return results

@@ -1,0 +1,104 @@
+"""What a primary and its sentinels reply, and the scripts that write to it."""
+
+import subprocess
+import sys
+
+import pytest
+
+from knoll.redis import keys
+from knoll.redis.address import Address
+from knoll.redis.fence import Fence
+from knoll.redis.replicated.client import named_by
+from knoll.redis.replicated.discovery import Primary, Replication, newest
+from knoll.redis.replicated.scripts import additions, epoch_form
+from knoll.redis.replicated.session import answer_seconds, problem_of
+from knoll.redis.single_client import Script
+
+INFO = b"""# Replication\r
+role:master\r
+connected_slaves:4\r
+slave0:ip=10.0.0.2,port=6379,state=online,offset=10,lag=0\r
+slave1:ip=10.0.0.3,port=6379,state=online,offset=10,lag=4\r
+slave2:ip=10.0.0.4,port=6379,state=wait_bgsave,offset=0,lag=0\r
+slave3:ip=10.0.0.5,port=6379,state=online,offset=0,lag=-1\r
+master_failover_state:no-failover\r
+master_replid:8371b4fb1155b71f4a04d3e1bc3e18c4a990aeeb\r
+"""
+ID = "8371b4fb1155b71f4a04d3e1bc3e18c4a990aeeb"
+
+
+def test_only_replicas_that_acknowledge_count() -> None:
+    assert Replication.parse(INFO) == Replication(is_primary=True, replication_id=ID, replicas=1)
+
+
+@pytest.mark.parametrize(
+    ("replication", "epoch", "problem"),
+    [
+        (Replication(True, ID, 1), "", ""),
+        (Replication(True, ID, 1), ID, ""),
+        (Replication(True, ID, 0), ID, "has 0 of 1 replicas"),
+        (Replication(False, ID, 1), ID, "is not the primary"),
+        (Replication(True, "other", 1), ID, "became the primary again"),
+    ],
+)
+def test_why_a_server_is_not_used(replication: Replication, epoch: str, problem: str) -> None:
+    reason = problem_of(replication, Address("10.0.0.1", replicas=1), epoch)
+    assert problem in reason
+    assert bool(reason) is bool(problem)
+
+
+def test_the_newest_answer_counts_and_a_running_promotion_is_newer_than_its_configuration() -> None:
+    old, promoted, after = (
+        Primary("old", 1, rank=(4, False)), Primary("new", 1, rank=(4, True)), Primary("next", 1, rank=(5, False)),
+    )  # fmt: skip
+    assert newest([old, promoted, old]) == promoted
+    assert newest([after, promoted, old]) == after
+
+
+@pytest.mark.parametrize(
+    ("channel", "message", "primary"),
+    [
+        ("+switch-master", "knoll 10.0.0.1 6379 10.0.0.2 6380", ("10.0.0.2", 6380)),
+        ("+switch-master", "other 10.0.0.1 6379 10.0.0.2 6380", None),
+        ("+promoted-slave", "slave 10.0.0.2:6380 10.0.0.2 6380 @ knoll 10.0.0.1 6379", ("10.0.0.2", 6380)),
+        ("+promoted-slave", "slave 10.0.0.2:6380 10.0.0.2 6380 @ other 10.0.0.1 6379", None),
+        ("+switch-master", "", None),
+    ],
+)
+def test_messages_of_sentinels_name_the_primary(channel: str, message: str, primary: tuple[str, int] | None) -> None:
+    named = named_by("knoll", channel, message)
+    assert (None if named is None else (named.host, named.port)) == primary
+
+
+@pytest.mark.parametrize("down_after", [0.5, 1.0, 1.5, 5.0, 30.0])
+def test_a_frozen_primary_is_left_before_sentinels_promote_another(down_after: float) -> None:
+    assert answer_seconds(down_after) + min(down_after * 0.2, 1.0) < down_after
+
+
+def test_a_script_gets_the_epoch_and_what_it_needs_of_fence_and_counter() -> None:
+    script = Script("return redis.call('INCR', KEYS[2])", writes=True, counter=2)
+    counter = keys.RESOURCE_VERSION
+    fence = Fence("lease", "me", ID)
+    assert additions(script, ["objects", counter], ID, fence) == (
+        [f"{counter}:epoch", "lease", keys.EPOCH],
+        ["me", ID, "1"],
+    )
+    assert additions(Script("return 1", writes=True), ["x"], ID, None) == ([keys.EPOCH], [ID, "0"])
+    assert "redis.call('INCR', KEYS[2])" not in epoch_form(script).text
+
+
+def test_a_counter_that_its_script_does_not_increment_is_a_bug() -> None:
+    with pytest.raises(AssertionError, match="increments it"):
+        epoch_form(Script("return redis.call('INCRBY', KEYS[1], 2)", writes=True, counter=1))
+
+
+def test_a_single_redis_does_without_what_replicas_need() -> None:
+    # In a process of its own, because this one has loaded it.
+    text = (
+        "import sys, asyncio\nfrom knoll.redis.client import connect\nimport knoll.store.redis_store\n"
+        "import knoll.tables.redis_tables, knoll.redis.lease\n"
+        "async def main(): connect('redis://127.0.0.1')\nasyncio.run(main())\n"
+        "print([name for name in sys.modules if name.startswith('knoll.redis.replicated')])"
+    )
+    done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
