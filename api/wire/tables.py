@@ -196,7 +196,7 @@ def _metric_targets(body: Json, _: float) -> str:
 
 
 def _node_state(body: Json, _: float) -> str:
-    ready = next((each for each in body.get("status", {}).get("conditions") or () if each["type"] == "Ready"), {})
+    ready: Json = next((each for each in body.get("status", {}).get("conditions") or () if each["type"] == "Ready"), {})
     states = ["Ready" if ready.get("status") == "True" else "NotReady" if ready else "Unknown"]
     return ",".join([*states, *(["SchedulingDisabled"] if body.get("spec", {}).get("unschedulable") else [])])
 

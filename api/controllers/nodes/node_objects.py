@@ -68,7 +68,7 @@ def _ready(reports: bool, status: Json, now: float) -> Json:
         if reports
         else {"status": "Unknown", "reason": "NodeStatusUnknown", "message": "Kubelet stopped posting node status."}
     )
-    before = next((each for each in status.get("conditions") or () if each["type"] == "Ready"), {})
+    before: Json = next((each for each in status.get("conditions") or () if each["type"] == "Ready"), {})
     since = before.get("lastTransitionTime") if before.get("status") == condition["status"] else None
     # The heartbeat itself is not written: it would be a write every few seconds that changes nothing else.
     since = since or timestamp(now)
