@@ -36,6 +36,8 @@ log = structlog.get_logger()
 LEASE = "controllers"
 OWNERS_AND_OWNED = tuple(kind for kind in kinds.KINDS if kind.id != kinds.EVENT.id)
 """Kinds that the garbage collector follows: all but Events, which are many and have no owners."""
+DECODED = 64
+"""Objects of each kind that are kept decoded: those of the Services that change at the same time."""
 
 
 def tables_on(redis: RedisClient) -> Tables:
@@ -89,7 +91,7 @@ async def run(
             # worth nothing.
             epoch = redis.epoch
             controllers = Controllers(store, tables, queue, naming, metrics=metrics)
-        informers = Informers(store, [Informer(store, kind.id) for kind in OWNERS_AND_OWNED])
+        informers = Informers(store, [Informer(store, kind.id, decoded=DECODED) for kind in OWNERS_AND_OWNED])
         shown = RedisTable(redis, INSTANCES, RevisionInstances)
         published = RedisTable(redis, GATEWAY_OBJECTS, GatewayObject)
         gateway = ActivatorAddress(settings.gateway_address, settings.public_port)

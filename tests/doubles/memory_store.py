@@ -85,7 +85,7 @@ class MemoryStore:
             if records is None:
                 raise ExpiredError(f"too old resource version: {position} (the history no longer reaches back to it)")
             if not records:
-                await buffer.wait_for_change()
+                position = max(position, await buffer.wait_for_change(resources))
             for record in records:
                 position = record.version
                 if resources is None or record.resource in resources:

@@ -116,7 +116,7 @@ class ObjectSync:
         """The objects by resource id and name."""
         namespace = view.revision["metadata"]["namespace"]
         bodies = {
-            (kind.id, name): self._informers[kind.id].get(namespace, name)
+            (kind.id, name): self._informers[kind.id].peek(namespace, name)
             for kind, name in knative_objects.names(view.name)
         }
         return {place: body for place, body in bodies.items() if body is not None}

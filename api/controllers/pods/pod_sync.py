@@ -89,7 +89,7 @@ class PodSync:
             self._informers[kinds.POD.id].subscribe(self._pod_changed)
             for kind in knative_objects.KINDS:
                 self._informers[kind.id].subscribe(self._object_changed, existing=False)
-            self._informers[kinds.REVISION.id].subscribe(lambda notice: self._pending.mark(notice.key))
+            self._informers[kinds.REVISION.id].subscribe(self._revision_changed)
             await self._work()
 
     # Changes
@@ -109,6 +109,10 @@ class PodSync:
             self._pods[key].add(body["metadata"]["name"])
         if notice.new is None or notice.old is None or objects.deleting(notice.new):
             self._pending.mark(key)
+
+    def _revision_changed(self, notice: ObjectChange) -> None:
+        if not (notice.old and notice.new) or pods.read_of_revision(notice.old) != pods.read_of_revision(notice.new):
+            self._pending.mark(notice.key)
 
     def _object_changed(self, notice: ObjectChange) -> None:
         """An object that was deleted while its Revision exists is created again."""
@@ -136,7 +140,7 @@ class PodSync:
 
     async def _sync(self, key: str) -> None:
         namespace, _, name = key.partition("/")
-        revision = self._informers[kinds.REVISION.id].get(namespace, name)
+        revision = self._informers[kinds.REVISION.id].peek(namespace, name)
         if revision is not None and objects.deleting(revision):
             revision = None
         try:
@@ -163,7 +167,7 @@ class PodSync:
 
     def _view(self, key: str) -> RevisionView | None:
         """A Revision with its instances and scale; None if it does not exist or is being deleted."""
-        revision = self._informers[kinds.REVISION.id].get(*key.split("/"))
+        revision = self._informers[kinds.REVISION.id].peek(*key.split("/"))
         if revision is None or objects.deleting(revision):
             return None
         uid, scale = revision["metadata"]["uid"], self._scale.get(key)
@@ -180,7 +184,7 @@ class PodSync:
         rows = self._rows(key, None)
         ours = self._rows(key, revision["metadata"]["uid"]) if revision else {}
         for name in sorted(rows.keys() | self._pods.get(key, set())):
-            row, before = rows.get(name), self._informers[kinds.POD.id].get(namespace, name)
+            row, before = rows.get(name), self._informers[kinds.POD.id].peek(namespace, name)
             if row is None:
                 self._pod_events.forget(namespace, name)
                 if before is not None:

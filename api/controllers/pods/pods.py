@@ -50,6 +50,12 @@ def pod(revision: Json, row: InstanceRow, before: Json | None, now: float) -> Js
     }
 
 
+def read_of_revision(revision: Json) -> object:
+    """What the Pods and the other objects of a Revision depend on: all but its status."""
+    meta = revision["metadata"]
+    return [meta.get(name) for name in ("uid", "labels", "annotations", "deletionTimestamp")], revision["spec"]
+
+
 def labels(revision: Json) -> dict[str, str]:
     """Labels of all objects of a Revision."""
     meta = revision["metadata"]

@@ -6,6 +6,7 @@ watchers touch the event loop; nothing here does I/O.
 """
 
 import asyncio
+from collections.abc import Set
 
 from knoll.store.rules import Record
 
@@ -27,7 +28,8 @@ class EventBuffer:
         self._size = size
         self._limit = limit or 2 * size
         self._records: list[Record] = []
-        self._waiting: dict[asyncio.Future[None], None] = {}
+        self._waiting: dict[asyncio.Future[int], Set[str] | None] = {}
+        """Watchers, and the kinds that they wait for."""
         self.floor = 0
         self.tip = 0
         self.running = False
@@ -44,12 +46,13 @@ class EventBuffer:
     def stop(self, *, lost: bool = False) -> None:
         self.running = False
         self.losses += lost
-        self._wake()
+        self._wake(list(self._waiting), self.tip)
 
     def append(self, records: list[Record]) -> bool:
         """Append the next records; return False, and append nothing, if there is a gap before them."""
         if records[0].version != self.tip + 1 or records[-1].version != self.tip + len(records):
             return False
+        before = self.tip
         self._records += records
         # Watchers that keep up have read these.
         for record in self._records[-len(records) - DECODED_RECORDS : -DECODED_RECORDS]:
@@ -58,7 +61,9 @@ class EventBuffer:
         if len(self._records) > self._limit:
             del self._records[: -self._size]
             self.floor = self._records[0].version - 1
-        self._wake()
+        changed = {record.resource for record in records}
+        due = [change for change, of in self._waiting.items() if of is None or not changed.isdisjoint(of)]
+        self._wake(due, before)
         return True
 
     def after(self, version: int) -> list[Record] | None:
@@ -67,26 +72,30 @@ class EventBuffer:
             return None
         return self._records[version - self.floor :] if version < self.tip else []
 
-    async def wait_for_change(self) -> None:
-        """Wait until records were appended or the buffer stopped."""
-        change: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting[change] = None
+    async def wait_for_change(self, resources: Set[str] | None = None) -> int:
+        """Wait until records of these kinds, or of any, were appended or the buffer stopped.
+
+        Returns: a version up to which no record is of these kinds, of those appended since the call.
+        """
+        change: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self._waiting[change] = resources
         try:
-            await change
+            return await change
         finally:
             self._waiting.pop(change, None)
 
     def last(self) -> Record | None:
         return self._records[-1] if self._records else None
 
-    def _wake(self) -> None:
-        waiting, self._waiting = list(self._waiting), {}
-        _wake(waiting)
+    def _wake(self, due: list[asyncio.Future[int]], version: int) -> None:
+        for change in due:
+            del self._waiting[change]
+        _wake(due, version)
 
 
-def _wake(waiting: list[asyncio.Future[None]]) -> None:
+def _wake(waiting: list[asyncio.Future[int]], version: int) -> None:
     for change in waiting[:WAKE_BATCH]:
         if not change.done():
-            change.set_result(None)
+            change.set_result(version)
     if rest := waiting[WAKE_BATCH:]:
-        asyncio.get_running_loop().call_soon(_wake, rest)
+        asyncio.get_running_loop().call_soon(_wake, rest, version)

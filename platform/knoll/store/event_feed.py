@@ -59,7 +59,7 @@ class EventFeed:
                     if not records:
                         self._begin(position)
                 elif not records:
-                    await ring.wait_for_change()
+                    position = max(position, await ring.wait_for_change(resources))
                 for record in records:
                     position = record.version
                     if resources is None or record.resource in resources:

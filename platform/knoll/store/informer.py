@@ -1,11 +1,11 @@
 """A copy in memory of all objects of some kinds, kept up to date by a watch, for reconcilers.
 
 Objects are stored as compressed JSON and decoded on each read, which takes a tenth of the memory and gives every reader
-its own copy.
+its own copy. Those that changed last are also kept decoded, for readers that share them.
 """
 
 import asyncio
-from collections import defaultdict
+from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeVar
@@ -47,7 +47,7 @@ ObjectSubscriber = Callable[[ObjectChange], object]
 
 
 class _Kept:
-    __slots__ = ("data", "labels", "owners", "uid", "version")
+    __slots__ = ("data", "is_deleting", "labels", "owners", "uid", "version")
 
     def __init__(self, version: int, data: bytes, body: Json, labels: Iterable[str]) -> None:
         meta = body["metadata"]
@@ -55,6 +55,7 @@ class _Kept:
         self.version = version
         self.data = data
         self.uid: str = meta.get("uid") or ""
+        self.is_deleting = bool(meta.get("deletionTimestamp"))
         self.labels = tuple((name, own[name]) for name in labels if name in own)
         self.owners = tuple(owners_in(body))
 
@@ -65,15 +66,18 @@ class _Kept:
 class Informer:
     """The objects of one kind."""
 
-    def __init__(self, store: Source, resource: str, *, labels: Sequence[str] = ()) -> None:
+    def __init__(self, store: Source, resource: str, *, labels: Sequence[str] = (), decoded: int = 0) -> None:
         """
         Args:
             labels: names of labels that `list` often selects by; they are indexed.
+            decoded: number of objects that are kept decoded as well, for `peek` and subscribers.
         """
         self.resource = resource
         self._store = store
         self._labels = tuple(labels)
         self._kept: dict[str, _Kept] = {}
+        self._decoded: OrderedDict[str, Json] = OrderedDict()
+        self._max_decoded = decoded
         self._by_label: defaultdict[tuple[str, str], set[str]] = defaultdict(set)
         self._by_owner: dict[str, tuple[str, ...]] = {}
         """Tuples, because nearly every owner has one object of a kind, and a set takes four times the memory."""
@@ -89,10 +93,21 @@ class Informer:
         kept = self._kept.get(key_of(namespace, name))
         return None if kept is None else kept.body(self.resource)
 
+    def peek(self, namespace: str, name: str) -> Json | None:
+        """One object, shared with other readers, so it must not be mutated; None if it does not exist."""
+        key = key_of(namespace, name)
+        kept = self._kept.get(key)
+        return None if kept is None else self._body(key, kept)
+
     def uid(self, namespace: str, name: str) -> str | None:
         """An object's uid, without decoding the object; None if it does not exist."""
         kept = self._kept.get(key_of(namespace, name))
         return None if kept is None else kept.uid
+
+    def has(self, namespace: str, name: str, uid: str) -> bool:
+        """Whether an object with this uid exists and is not being deleted, without decoding it."""
+        kept = self._kept.get(key_of(namespace, name))
+        return kept is not None and kept.uid == uid and not kept.is_deleting
 
     def list(
         self, namespace: str | None = None, *, labels: Mapping[str, str] | None = None, owner: str = ""
@@ -108,6 +123,8 @@ class Informer:
 
     def keys(self, namespace: str | None = None, *, labels: Mapping[str, str] | None = None, owner: str = "") -> _Keys:
         """`namespace/name` of the objects that `list` would return."""
+        if owner and owner not in self._by_owner:
+            return []
         selector = labels or {}
         sets = [self._by_label.get(pair, set()) for pair in selector.items() if pair[0] in self._labels]
         if owner:
@@ -174,15 +191,17 @@ class Informer:
             # Deleted and recreated during a gap of the watch: a different object.
             self._drop(key)
             old = None
+        before = None
         if old is not None:
             self._unindex(key, old)
+            before = self._body(key, old) if self._subscribers else None
         self._kept[key] = new
+        self._remember(key, body)
         for pair in new.labels:
             self._by_label[pair].add(key)
         for uid in new.owners:
             self._by_owner[uid] = (*self._by_owner.get(uid, ()), key)
         if self._subscribers:
-            before = None if old is None else old.body(self.resource)
             self._tell(ObjectChange("ADDED" if old is None else "MODIFIED", self.resource, key, before, body))
 
     def _drop(self, key: str, *, seen: bool = True) -> None:
@@ -191,7 +210,22 @@ class Informer:
             return
         self._unindex(key, old)
         if self._subscribers:
-            self._tell(ObjectChange("DELETED", self.resource, key, old.body(self.resource), None, seen))
+            self._tell(ObjectChange("DELETED", self.resource, key, self._body(key, old), None, seen))
+        self._decoded.pop(key, None)
+
+    def _body(self, key: str, kept: _Kept) -> Json:
+        """The body of a stored object, which must not be mutated."""
+        body = self._decoded.get(key)
+        if body is None:
+            body = kept.body(self.resource)
+            self._remember(key, body)
+        return body
+
+    def _remember(self, key: str, body: Json) -> None:
+        self._decoded[key] = body
+        self._decoded.move_to_end(key)
+        if len(self._decoded) > self._max_decoded:
+            self._decoded.popitem(last=False)
 
     def _unindex(self, key: str, old: _Kept) -> None:
         for pair in old.labels:

@@ -179,7 +179,7 @@ class OwnerGarbageCollector:
     def _note(self, notice: ObjectChange) -> None:
         body = notice.new or notice.old
         assert body is not None
-        if notice.new is not None:
+        if notice.new is not None and not self._stays(notice.new):
             self._add(notice.resource, notice.key)
         if notice.new is None or notice.new["metadata"].get("deletionTimestamp"):
             for resource, key in self._dependents(body):
@@ -189,6 +189,24 @@ class OwnerGarbageCollector:
             for ref in _references(notice.old):
                 if ref["uid"] in owners and (place := self._place(ref, body)):
                     self._add(*place)
+
+    def _stays(self, body: Json) -> bool:
+        """Whether `decide` has nothing to do about an object: true for nearly all changes, and cheap to see.
+
+        When an owner goes, or begins to, its dependents are looked at again.
+        """
+        return not body["metadata"].get("deletionTimestamp") and all(
+            self._is_held(ref, body) for ref in _references(body)
+        )
+
+    def _is_held(self, ref: Json, dependent: Json) -> bool:
+        place = self._place(ref, dependent)
+        if place is None:
+            return True
+        resource, key = place
+        namespace, _, name = key.partition("/")
+        informer = self._informers.get(resource)
+        return informer is not None and informer.has(namespace, name, ref["uid"])
 
     async def _look_at(self, resource: str, key: str) -> None:
         namespace, _, name = key.partition("/")

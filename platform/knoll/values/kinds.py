@@ -4,7 +4,7 @@ A *resource id* such as `services.serving.knative.dev` names a kind everywhere i
 caches. Kinds of the core group have a bare plural (`configmaps`).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 SERVING = "serving.knative.dev"
 BUILD = "build.knoll.dev"
@@ -42,6 +42,11 @@ class Kind:
     subresources: tuple[str, ...] = ()
     """Served paths below an object: `status`, `log`. With `status`, a write to the object does not change its status,
     and a write to the subresource changes nothing else."""
+    id: str = field(init=False)
+    """The resource id."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "id", f"{self.plural}.{self.group}" if self.group else self.plural)
 
     @property
     def versions(self) -> tuple[str, ...]:
@@ -52,11 +57,6 @@ class Kind:
     def builtin(self) -> bool:
         """Whether it is one of Kubernetes' own kinds, whose typed clients behave differently."""
         return is_builtin(self.group)
-
-    @property
-    def id(self) -> str:
-        """The resource id."""
-        return f"{self.plural}.{self.group}" if self.group else self.plural
 
     @property
     def api_version(self) -> str:

@@ -90,6 +90,32 @@ async def test_what_a_reader_does_to_an_object_no_other_sees(store: MemoryStore)
         assert informer.get("a", "x") != cached
 
 
+async def test_peeking_shows_the_newest_object_decoded_or_not(store: MemoryStore) -> None:
+    informer = Informer(store, CM, decoded=2)
+    async with running(informer):
+        for name in "xyz":
+            await store.create(CM, body(name))
+        await eventually(lambda: len(informer) == 3)
+        assert [informer.peek("a", name) for name in "xyzyx"] == [informer.get("a", name) for name in "xyzyx"]
+        assert informer.peek("a", "x") is informer.peek("a", "x")
+        changed = await store.update(CM, {**body("x"), "data": {}})
+        await eventually(lambda: informer.peek("a", "x") == changed)
+        await store.delete(CM, "a", "x")
+        await eventually(lambda: informer.peek("a", "x") is None)
+
+
+async def test_an_object_that_is_being_deleted_or_was_replaced_does_not_count_as_there(store: MemoryStore) -> None:
+    informer = Informer(store, CM)
+    async with running(informer):
+        await store.create(CM, body("x", uid="u", finalizers=["example.com/held"]))
+        await eventually(lambda: informer.has("a", "x", "u"))
+        assert not informer.has("a", "x", "other")
+        assert not informer.has("a", "y", "u")
+        await store.delete(CM, "a", "x")
+        await eventually(lambda: not informer.has("a", "x", "u"))
+        assert informer.uid("a", "x") == "u"
+
+
 async def test_informers_of_one_watch_see_all_kinds_in_one_order(store: MemoryStore) -> None:
     informers = Informers(store, [Informer(store, CM), Informer(store, SECRETS)])
     changes: list[tuple[str, str]] = []

@@ -126,3 +126,25 @@ async def test_an_object_of_another_namespace_does_not_hold_a_deletion(store: Me
         return await left(store) <= {("Configuration", "foreign")}
 
     await eventually(gone)
+
+
+@pytest.mark.parametrize("owner", ["is being deleted", "is gone"])
+async def test_an_object_that_is_created_after_its_owner_went_is_deleted(store: MemoryStore, owner: str) -> None:
+    parent = await create(store, SERVICE, "s", finalizers=[FOREGROUND])
+    await create(store, CONFIGURATION, "s", parent, finalizers=["example.com/held"])
+    await store.delete(SERVICE.id, "a", "s")
+
+    async def parent_is_gone() -> bool:
+        return ("Service", "s") not in await left(store)
+
+    if owner == "is gone":
+        body = await store.get(CONFIGURATION.id, "a", "s")
+        del body["metadata"]["finalizers"]
+        await store.update(CONFIGURATION.id, body)
+        await eventually(parent_is_gone)
+    await create(store, ROUTE, "late", parent)
+
+    async def late_is_gone() -> bool:
+        return ("Route", "late") not in await left(store)
+
+    await eventually(late_is_gone)

@@ -10,8 +10,8 @@ from knoll.store.event_buffer import EventBuffer
 from knoll.store.rules import Record
 
 
-def record(version: int) -> Record:
-    return Record(version, "ADDED", "configmaps", b"{}")
+def record(version: int, resource: str = "configmaps") -> Record:
+    return Record(version, "ADDED", resource, b"{}")
 
 
 async def test_every_watcher_is_woken_and_others_get_their_turn_between(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -64,3 +64,26 @@ async def test_a_watcher_that_leaves_is_forgotten() -> None:
     waiting.cancel()
     await asyncio.gather(waiting, return_exceptions=True)
     assert not events._waiting
+
+
+async def test_a_watcher_is_woken_by_the_kinds_it_waits_for_only_and_may_skip_the_others() -> None:
+    events = EventBuffer(2)
+    events.start(0)
+    waiting = asyncio.create_task(events.wait_for_change({"secrets"}))
+    await asyncio.sleep(0)
+    for version in range(1, 10):
+        events.append([record(version)])
+        await asyncio.sleep(0)
+    assert not waiting.done()
+    events.append([record(10), record(11, "secrets")])
+    assert await waiting == 9
+    assert [each.version for each in events.after(9) or ()] == [10, 11]
+
+
+async def test_a_buffer_that_stops_wakes_all_watchers() -> None:
+    events = EventBuffer(100)
+    events.start(3)
+    waiting = [asyncio.create_task(events.wait_for_change(kinds)) for kinds in (None, {"secrets"})]
+    await asyncio.sleep(0)
+    events.stop()
+    assert await asyncio.gather(*waiting) == [3, 3]
