@@ -30,24 +30,25 @@ WRITE_DELAY_SECONDS = 0.1
 """Delay before Events are written, in seconds."""
 
 
-def name_of(emit: Emit) -> str:
-    """The name of an Event: the same if the same thing happens to the same object again."""
+def place_of(emit: Emit) -> tuple[str, str]:
+    """Namespace and name of an Event: the same if the same thing happens to the same object again."""
     meta = emit.about["metadata"]
     same = "\n".join((emit.about["kind"], meta["uid"], emit.type, emit.reason, emit.message))
-    return f"{meta['name']}.{hashlib.sha256(same.encode()).hexdigest()[:16]}"
+    digest = hashlib.sha256(same.encode()).hexdigest()[:16]
+    return meta.get("namespace") or "default", f"{meta['name']}.{digest}"
 
 
-def event(emit: Emit, before: Json | None, now: float) -> Json:
+def event(place: tuple[str, str], emit: Emit, before: Json | None, now: float) -> Json:
     """The Event to write: a new one, or `before` with a higher count."""
     stamp = timestamp(now)
     if before is not None:
         return {**before, "count": int(before.get("count", 1)) + emit.count, "lastTimestamp": stamp}
     about, meta = emit.about, emit.about["metadata"]
-    namespace = meta.get("namespace") or "default"
+    namespace, name = place
     return {
         "apiVersion": "v1",
         "kind": "Event",
-        "metadata": {"name": name_of(emit), "namespace": namespace},
+        "metadata": {"name": name, "namespace": namespace},
         "involvedObject": {
             "apiVersion": about["apiVersion"],
             "kind": about["kind"],
@@ -69,17 +70,13 @@ def event(emit: Emit, before: Json | None, now: float) -> Json:
     }
 
 
-def _key_of(emit: Emit) -> tuple[str, str]:
-    return emit.about["metadata"].get("namespace") or "default", name_of(emit)
-
-
 class Recorder:
     """Writes Events in the background."""
 
     def __init__(self, store: Store, clock: Callable[[], float]) -> None:
         self._store = store
         self._clock = clock
-        self._waiting: deque[Emit] = deque()
+        self._waiting: deque[tuple[tuple[str, str], Emit]] = deque()
         self._more = asyncio.Event()
         self._written: OrderedDict[tuple[str, str], None] = OrderedDict()
 
@@ -88,7 +85,7 @@ class Recorder:
         if len(self._waiting) >= MAX_QUEUED:
             log.warning("event dropped: queue is full", reason=emit.reason, name=emit.about["metadata"]["name"])
             return
-        self._waiting.append(emit)
+        self._waiting.append((place_of(emit), emit))
         self._more.set()
 
     async def run(self) -> None:
@@ -105,31 +102,30 @@ class Recorder:
             # The first reconciliations of a Service are more urgent than the Events about them.
             await asyncio.sleep(WRITE_DELAY_SECONDS)
             while self._waiting:
-                await asyncio.gather(*(self._try_to_write(emit) for emit in self._next()))
+                await asyncio.gather(*(self._try_to_write(*each) for each in self._next().items()))
 
-    def _next(self) -> list[Emit]:
+    def _next(self) -> dict[tuple[str, str], Emit]:
         """Events of different names, which can be written concurrently."""
         events: dict[tuple[str, str], Emit] = {}
-        while self._waiting and len(events) < CONCURRENCY and _key_of(self._waiting[0]) not in events:
-            emit = self._waiting.popleft()
-            events[_key_of(emit)] = emit
-        return list(events.values())
+        while self._waiting and len(events) < CONCURRENCY and self._waiting[0][0] not in events:
+            place, emit = self._waiting.popleft()
+            events[place] = emit
+        return events
 
-    async def _try_to_write(self, emit: Emit) -> None:
+    async def _try_to_write(self, place: tuple[str, str], emit: Emit) -> None:
         try:
-            await self._write(emit)
+            await self._write(place, emit)
         except KnollError as error:
             log.warning("event not written", reason=emit.reason, message=emit.message, error=str(error))
 
-    async def _write(self, emit: Emit) -> None:
-        key = _key_of(emit)
+    async def _write(self, place: tuple[str, str], emit: Emit) -> None:
         before: Json | None = None
-        if key in self._written:
+        if place in self._written:
             try:
-                before = await self._store.get(kinds.EVENT.id, *key)
+                before = await self._store.get(kinds.EVENT.id, *place)
             except NotFoundError:
                 before = None
-        body = event(emit, before, self._clock())
+        body = event(place, emit, before, self._clock())
         try:
             if before is not None:
                 await self._store.update(kinds.EVENT.id, body)
@@ -138,8 +134,8 @@ class Recorder:
         except AlreadyExistsError:
             # Another leader wrote it: the next occurrence is counted.
             pass
-        self._written[key] = None
-        self._written.move_to_end(key)
+        self._written[place] = None
+        self._written.move_to_end(place)
         while len(self._written) > MAX_EVENTS:
             oldest, _ = self._written.popitem(last=False)
             try:

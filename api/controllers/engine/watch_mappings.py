@@ -123,13 +123,22 @@ def _of_configuration(seen: CacheChange, cache: Cache) -> Iterator[ObjectKey]:
 def _of_revision(seen: CacheChange, cache: Cache) -> Iterator[ObjectKey]:
     _, namespace, name = seen.key
     # A Route that waits for the instances of a Revision is not in the annotation of the Revision yet.
-    routes = cache.routes_naming(namespace, "revision", name)
-    routes = routes.union(*(objects.routes_named(body) for body in _bodies(seen)))
+    naming = cache.routes_naming(namespace, "revision", name)
     differs, scaled = _differs(seen, route.read_of_revision), _differs(seen, _scale)
-    for each in routes:
-        body = cache.get(ROUTE, namespace, each) if scaled and not differs else None
-        if differs or (body is not None and route.is_moving(body)):
+    if not differs and not scaled:
+        return
+    for each in naming.union(*(objects.routes_named(body) for body in _bodies(seen))):
+        body = cache.get(ROUTE, namespace, each)
+        moves = body is not None and route.is_moving(body)
+        # A Route that does not name the Revision may get traffic to it from the Configuration.
+        if moves or (differs and (each in naming or body is None or _is_latest_ready(seen, cache))):
             yield (ROUTE, namespace, each)
+
+
+def _is_latest_ready(seen: CacheChange, cache: Cache) -> bool:
+    owners = [owner for body in _bodies(seen) if (owner := objects.controller_of(body))]
+    parents = [cache.get(CONFIGURATION, seen.key[1], owner["name"]) or _NOTHING for owner in owners]
+    return any(objects.status(body).get("latestReadyRevisionName") == seen.key[2] for body in parents)
 
 
 def _of_route(seen: CacheChange, cache: Cache) -> Iterator[ObjectKey]:
@@ -145,7 +154,17 @@ def _of_route(seen: CacheChange, cache: Cache) -> Iterator[ObjectKey]:
     if _differs(seen, route_labeler.read_of_route):
         revisions = {target for _, kind, target in named if kind == "revision"}
         latest = {_latest(cache.get(CONFIGURATION, namespace, each) or _NOTHING) for each in configurations}
-        yield from _existing(namespace, revisions | latest | cache.revisions_of_route(namespace, name), cache)
+        moves = any(route.is_moving(body) for body in _bodies(seen))
+        for each in revisions | latest | cache.revisions_of_route(namespace, name):
+            body = cache.get(REVISION, namespace, each)
+            if body is not None and (moves or not _is_labelled(body, seen.after, cache)):
+                yield (REVISION, namespace, each)
+
+
+def _is_labelled(revision: Json, route_body: Json | None, cache: Cache) -> bool:
+    owner = objects.controller_of(revision)
+    configuration = cache.get(CONFIGURATION, revision["metadata"]["namespace"], owner["name"]) if owner else None
+    return route_body is not None and route_labeler.shows(revision, route_body, configuration)
 
 
 def _configurations(named: Iterable[TrafficReference], cache: Cache) -> set[str]:

@@ -2,7 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 import structlog
 
@@ -123,10 +124,15 @@ class ObjectSync:
 
     async def _write(self, view: RevisionView) -> None:
         before = self._existing(view)
+        writes: list[Coroutine[Any, Any, Json]] = []
         for kind, desired in knative_objects.desired_objects(view, self._gateway, before, self._clock()):
             there = before.get((kind.id, desired["metadata"]["name"]))
             if there is None:
-                await self._store.create(kind.id, objects.with_identity(desired, self._clock()))
+                writes.append(self._store.create(kind.id, objects.with_identity(desired, self._clock())))
             elif objects.is_controlled_by(there, view.revision) and there != desired:
                 # An object of an earlier Revision of this name is garbage-collected, and then created again.
-                await self._store.update(kind.id, desired, before=there)
+                writes.append(self._store.update(kind.id, desired, before=there))
+        # Together, so that Redis syncs its file once.
+        for result in await asyncio.gather(*writes, return_exceptions=True):
+            if isinstance(result, BaseException):
+                raise result

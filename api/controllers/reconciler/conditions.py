@@ -41,14 +41,7 @@ def merged(kind: Kind, body: Json, verdicts: Mapping[str, Verdict], now: float) 
         # Most reconciliations change nothing, and this check costs a tenth of what follows.
         return old
     updated = Conditions(SETS[kind.id], _read(body), now).initialized()
-    for type_, verdict in verdicts.items():
-        match verdict.status:
-            case "True":
-                updated = updated.mark_true(type_, verdict.reason, verdict.message)
-            case "False":
-                updated = updated.mark_false(type_, verdict.reason, verdict.message)
-            case _:
-                updated = updated.mark_unknown(type_, verdict.reason, verdict.message)
+    updated = updated.marked((type_, each.status, each.reason, each.message) for type_, each in verdicts.items())
     return as_json(updated)
 
 

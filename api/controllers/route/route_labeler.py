@@ -58,6 +58,16 @@ def read_of_route(route: Json) -> object:
     )
 
 
+def shows(revision: Json, route: Json, configuration: Json | None) -> bool:
+    """Whether the labels of a Revision already say that a Route, whose shares do not move, sends traffic to it."""
+    meta = revision["metadata"]
+    return (
+        objects.labels(revision).get(well_known.ROUTING_STATE) == well_known.ACTIVE
+        and route["metadata"]["name"] in objects.routes_named(revision)
+        and is_named(route, meta["name"], configuration)
+    )
+
+
 def _rollout(name: str, routes: Sequence[Json]) -> dict[str, str]:
     """The annotations that tell the autoscaler about the rollout of a Revision."""
     clocks = [clock for route in routes for clock in rollout.clocks_of(route) if clock.revision == name]

@@ -116,11 +116,19 @@ class Conditions:
         happy = ConditionValues(type=self.kinds.happy, status=UNKNOWN, reason=NEW_GENERATION, message=message)
         return self._with([happy])
 
+    def marked(self, conditions: Iterable[tuple[str, ConditionStatus, str, str]]) -> "Conditions":
+        """Set several conditions. Args: conditions: type, status, reason and message of each."""
+        happy, feeding = self.kinds.happy, self.kinds.feeding
+        changed = self._with(
+            ConditionValues(type_, status, "" if type_ == happy or type_ in feeding else INFO, "", reason, message)
+            for type_, status, reason, message in conditions
+        )
+        return changed._summed() if feeding else changed
+
     def _mark(self, type_: str, status: ConditionStatus, reason: str, message: str) -> "Conditions":
-        severity = INFO if type_ != self.kinds.happy and type_ not in self.kinds.feeding else ""
-        condition = ConditionValues(type=type_, status=status, severity=severity, reason=reason, message=message)
-        changed = self._with([condition])
-        return changed if severity or not self.kinds.feeding else changed._summed()
+        if type_ != self.kinds.happy and type_ not in self.kinds.feeding:
+            return self._with([ConditionValues(type_, status, INFO, "", reason, message)])
+        return self.marked([(type_, status, reason, message)])
 
     def _summed(self) -> "Conditions":
         feeding = [condition for type_ in self.kinds.feeding if (condition := self.get(type_)) is not None]
@@ -138,11 +146,7 @@ class Conditions:
     def _with(self, conditions: Iterable[ConditionValues]) -> "Conditions":
         items = {item.type: item for item in self.items}
         for item in conditions:
-            items[item.type] = self._timed(item)
+            before = items.get(item.type)
+            if before is None or (before[:3], before[4:]) != (item[:3], item[4:]):
+                items[item.type] = ConditionValues(*item[:3], timestamp(self.now), *item[4:])
         return Conditions(self.kinds, tuple(items[type_] for type_ in sorted(items)), self.now)
-
-    def _timed(self, item: ConditionValues) -> ConditionValues:
-        before = self.get(item.type)
-        if before is not None and before == item._replace(last_transition_time=before.last_transition_time):
-            return before
-        return item._replace(last_transition_time=timestamp(self.now))

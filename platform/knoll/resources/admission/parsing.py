@@ -105,7 +105,7 @@ def _problem(model: type[BaseModel], item: Any) -> FieldError:
     kind, value = item["type"], item["input"]
     if kind == "missing":
         return FieldError(_WORDS[kind], (path,))
-    text = _WORDS.get(kind, item["msg"]).format(**item.get("ctx", {}))
+    text = _WORDS[kind].format(**item.get("ctx", {})) if kind in _WORDS else str(item["msg"])
     shown = f"{value[:60]!r}" if isinstance(value, str) else str(value).lower() if isinstance(value, bool | int) else ""
     seen = _SEEN.get(type(value), "null" if value is None else "something else")
     return FieldError(f"invalid value: {shown or seen}", (path,), f"{text}, not {seen}" if kind in _WORDS else text)

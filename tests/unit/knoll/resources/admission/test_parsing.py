@@ -103,6 +103,12 @@ def test_a_value_of_the_wrong_type_is_explained_where_it_is(body: Json, path: st
     assert cause.details == details
 
 
+def test_a_value_with_a_brace_is_reported_like_any_other() -> None:
+    parsed, _, problems = read(Service, _service({"resources": {"limits": {"": "{"}}}))
+    assert parsed is None
+    assert len(problems) == 1
+
+
 def test_all_values_of_wrong_types_are_named_at_once() -> None:
     body = {"metadata": {"name": 1}, "spec": {"traffic": 5, "x": 1}}
     parsed, unknown, problems = read(Service, body)
