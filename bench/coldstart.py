@@ -23,6 +23,9 @@ def main() -> None:
     parser.add_argument(
         "--warm", type=int, default=AutoscalerSettings.read().warm_sandboxes, help="limit of the warm sandboxes"
     )
+    parser.add_argument(
+        "--only", choices=("armed", "unarmed"), help="measure the platform with, or without, armed instances only"
+    )
     parser.add_argument("--runtime", action="store_true", help="measure the runtime, without a platform")
     parser.add_argument("--url", help="activator of a running platform, such as http://127.0.0.1:8080")
     parser.add_argument("--api", default="http://127.0.0.1:8001", help="API of that platform")
@@ -38,6 +41,8 @@ def _measured(options: argparse.Namespace) -> Samples:
         return asyncio.run(coldstart_platform.measure(options.url, options.api, options.rounds, options.wakes))
     samples: Samples = {}
     for armed in (True, False):
+        if options.only == ("unarmed" if armed else "armed"):
+            continue
         bound = str(AT_ONCE + 2 if armed else 0)
         with (
             tempfile.TemporaryDirectory(prefix="knoll-bench-") as folder,

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 import aiohttp
 
-from bench import coldstart_armed, coldstart_network
+from bench import coldstart_armed, coldstart_engine, coldstart_network
 from bench.coldstart_parts import AT_ONCE, IMAGE, NETWORK_OPTIONS, Samples, command, docker_run, until
 
 SERVICES = "/apis/serving.knative.dev/v1/namespaces/default/services"
@@ -141,15 +141,20 @@ def _parts(head: str) -> dict[str, float]:
 async def rounds(platform: Platform, network: str, token: str, count: int, *, armed: bool) -> Samples:
     """Alternating rounds of `docker run` and a request to a Service at zero; the first round is dropped.
 
-    `own` is the part that neither the engine nor the app's start takes, `told` the sum of all parts.
+    `own` is the part that neither the engine nor the app's start takes, `told` the sum of all parts. Without armed
+    instances, each round also measures what the engine alone takes for the same start.
     """
     kind = "zero" if armed else "unarmed"
     samples: Samples = {"docker_run": [], kind: [], f"{kind}_own": [], f"{kind}_told": [], f"{kind}_waited": []}
     of_parts: dict[str, list[float]] = {}
     name = f"bench-{token}-{kind}"
-    async with platform.service(name) as host:
+    async with platform.service(name) as host, coldstart_engine.engine_starts(network) as engine:
         for number in range(count + 1):
             await platform.until_zero(name, armed=armed)
+            if not armed:
+                for part, seconds in zip(("engine: create", "engine: start"), await engine.start(), strict=True):
+                    of_parts.setdefault(part, []).append(seconds)
+                await asyncio.sleep(QUIET_SECONDS)
             samples["docker_run"].append(await docker_run(name, network, f"10.213.100.{number % 250 + 2}"))
             await asyncio.sleep(QUIET_SECONDS)
             took, waited, parts = await platform.ask(host)

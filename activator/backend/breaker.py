@@ -45,7 +45,8 @@ class Breaker(Generic[W, S]):
         Raises: QueueFullError: it was not queued.
         """
         if not self.queue:
-            candidate = self.pick()
+            self._turn += 1  # as `pick`
+            candidate = self._choose(self.candidates, self._turn, self._draw)
             if candidate is not None:
                 return candidate
         if len(self.queue) >= self.depth:

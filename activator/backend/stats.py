@@ -1,11 +1,17 @@
 """Counts of a revision's requests: for the autoscaler each second, and for metrics. Pure."""
 
+import math
 from bisect import bisect_left
 
-from knoll.messages.reports import RevisionReport, latency_bucket
+from knoll.messages.reports import RevisionReport, latency_bounds, latency_bucket
 
 BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
 """Upper bounds of the histograms' buckets, seconds."""
+
+_BOUNDS = sorted({*BUCKETS, *(latency_bounds(bucket)[1] for bucket in range(latency_bucket(3600.0)))})
+"""Upper bounds of cells that lie in one bucket of the histogram and in one of the report: a request is counted once."""
+_REPORT_BUCKETS = [latency_bucket(bound * 0.9999) for bound in _BOUNDS] + [latency_bucket(3600.0)]
+"""The report's bucket of each cell; the factor keeps a bound in its bucket despite rounding."""
 
 
 class Histogram:
@@ -29,8 +35,8 @@ class Stats:
     """
 
     __slots__ = (
-        "_answers", "_area", "_buckets", "_errors", "_last", "_reported", "active", "arrived", "codes", "cold",
-        "latency", "queued",
+        "_answers", "_area", "_buckets", "_cells", "_errors", "_last", "_latency", "_reported", "_seconds", "active",
+        "arrived", "codes", "cold", "queued",
     )  # fmt: skip
 
     def __init__(self, now: float) -> None:
@@ -40,14 +46,16 @@ class Stats:
         """Since the last report."""
         self.codes: dict[int, int] = {}
         """Ended requests by status, since the process started."""
-        self.latency = Histogram()
-        """From arrival to the last byte."""
+        self._latency = Histogram()
         self.queued = Histogram()
         """Of queued requests: from arrival to the slot."""
         self.cold = 0
         """Requests that waited for an instance to start, since the process started."""
         self._answers = self._errors = 0
         self._buckets: dict[int, int] = {}
+        self._cells = [0] * (len(_BOUNDS) + 1)
+        """Responses that are not yet in `_buckets` and in the histogram, and the sum of their durations."""
+        self._seconds = 0.0
         self._area = 0.0
         self._last = now
         self._reported = False
@@ -56,6 +64,12 @@ class Stats:
     def quiet(self) -> bool:
         """Whether a report would be None."""
         return not (self.active or self.arrived or self._answers or self._reported)
+
+    @property
+    def latency(self) -> Histogram:
+        """From arrival to the last byte."""
+        self._spread_cells()
+        return self._latency
 
     def enter(self, now: float) -> None:
         self._area += self.active * (now - self._last)
@@ -70,18 +84,34 @@ class Stats:
         self.active -= 1
         self.codes[status] = self.codes.get(status, 0) + 1
         seconds = now - began
-        self.latency.counts[bisect_left(BUCKETS, seconds)] += 1
-        self.latency.total += seconds
-        if status >= 200:
-            self._answers += 1
-            self._errors += 500 <= status < 600
-            bucket = latency_bucket(seconds)
-            self._buckets[bucket] = self._buckets.get(bucket, 0) + 1
+        if status < 200:
+            self._latency.add(seconds)
+            return
+        self._answers += 1
+        if 500 <= status < 600:
+            self._errors += 1
+        self._cells[bisect_left(_BOUNDS, seconds)] += 1
+        self._seconds += seconds
+
+    def _spread_cells(self) -> None:
+        """Add what was counted in cells to the histogram and to the report."""
+        if not self._seconds and not any(self._cells):
+            return
+        for cell, count in enumerate(self._cells):
+            if count:
+                bound = _BOUNDS[cell] if cell < len(_BOUNDS) else math.inf
+                self._latency.counts[bisect_left(BUCKETS, bound)] += count
+                bucket = _REPORT_BUCKETS[cell]
+                self._buckets[bucket] = self._buckets.get(bucket, 0) + count
+                self._cells[cell] = 0
+        self._latency.total += self._seconds
+        self._seconds = 0.0
 
     def report(
         self, revision: str, now: float, period: float, in_flight: int, queued: int, held: dict[str, int] | None = None
     ) -> RevisionReport | None:
         """Return the counts since the last report, `period` seconds ago; None if both reports would be empty."""
+        self._spread_cells()
         area = self._area + self.active * (now - self._last)
         requests = self.arrived
         self._area, self._last, self.arrived = 0.0, now, 0

@@ -151,6 +151,8 @@ class Http1Connection(Http1ResponseWriter, asyncio.Protocol):
                         self.begin()
                     else:
                         self._start(memo, data[len(memo.wire) :])
+                elif self._expects_plain and not self._buffer and data.endswith(b"\r\n\r\n"):
+                    self._read_plain_head(data)
                 else:
                     self._read_head(data)
             elif mode == _LENGTH:
@@ -174,13 +176,6 @@ class Http1Connection(Http1ResponseWriter, asyncio.Protocol):
     # --- reading requests
 
     def _read_head(self, data: bytes) -> None:
-        if self._expects_plain and data.endswith(b"\r\n\r\n") and not self._buffer:
-            plain = read_plain_request(data, self._forwarding_cache[0])
-            if plain is not None:
-                self._start_plain(plain)
-                return
-            # A client that sends `Connection: keep-alive` sends it with each request.
-            self._expects_plain = False
         if self._buffer:
             data, self._buffer = self._buffer + data, b""
         else:
@@ -206,13 +201,19 @@ class Http1Connection(Http1ResponseWriter, asyncio.Protocol):
             self._last_head, self._last_outgoing = head, self.outgoing
         self._start(head, data[end + 4 :])
 
-    def _start_plain(self, head: RequestHead) -> None:
-        """Start a request without a body, whose head has nothing to remove."""
+    def _read_plain_head(self, data: bytes) -> None:
+        """Read a head that is all of the data; most have no body and nothing to remove."""
+        head = read_plain_request(data, self._forwarding_cache[0])
+        if head is None:
+            # A client that sends `Connection: keep-alive` sends it with each request.
+            self._expects_plain = False
+            self._read_head(data)
+            return
         self.head = head
         cached = self._forwarding_cache
         forwarded = cached[1] if cached[0] == head.authority else self._forwarding(head)
-        self.outgoing = b"%b%b\r\n" % (head.wire[:-2], forwarded)
-        if len(head.wire) <= MAX_CACHED_HEAD:
+        self.outgoing = b"%b%b\r\n" % (data[:-2], forwarded)
+        if len(data) <= MAX_CACHED_HEAD:
             self._last_head, self._last_outgoing = head, self.outgoing
         self.body_done = True
         self._mode = _BUSY

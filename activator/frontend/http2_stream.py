@@ -6,7 +6,7 @@ for what may reach an instance.
 
 from typing import NamedTuple, Protocol
 
-from activator.frontend.limits import SEND_SECONDS
+from activator.frontend.limits import END_SECONDS, SEND_SECONDS
 from activator.request import local_responses
 from activator.request.exchange import Exchange
 from activator.request.states import IDLE
@@ -59,8 +59,8 @@ class Http2Stream(Exchange):
     """One request of a connection; see `Exchange` about its many attributes."""
 
     __slots__ = (
-        "_closed", "_last_progress", "_length_declared", "_paused", "_remaining", "_unacknowledged", "_unsent",
-        "connection", "id", "outbox",
+        "_closed", "_end_due", "_last_progress", "_length_declared", "_paused", "_remaining", "_unacknowledged",
+        "_unsent", "connection", "id", "outbox",
     )  # fmt: skip
 
     def __init__(self, connection: StreamConnection, id_: int) -> None:
@@ -78,6 +78,8 @@ class Http2Stream(Exchange):
         self._paused = False
         self._closed = False
         self._unsent, self._last_progress = 0, 0.0
+        self._end_due = 0.0
+        """When the client must have ended a body that is complete and has its response; 0 if it does not matter."""
 
     @property
     def peer(self) -> Peer:
@@ -127,8 +129,8 @@ class Http2Stream(Exchange):
             if self._remaining < 0 or (done and self._remaining):
                 raise HTTP2StreamError(self.id, ErrorCode.PROTOCOL_ERROR, "the body does not have the declared length")
         if self._closed or self.state is IDLE:
-            self.body_done = self.body_done or done
             self._acknowledge()
+            self._note_end(done)
             return
         if data or done:
             self.request_body(data, done)
@@ -141,7 +143,13 @@ class Http2Stream(Exchange):
             raise HTTP2StreamError(self.id, ErrorCode.PROTOCOL_ERROR, "the body does not have the declared length")
         if self.state is not IDLE and not self._closed:
             self.request_body(b"", True, lines)
-        self.body_done = True
+        self._note_end(True)
+
+    def _note_end(self, done: bool) -> None:
+        if done:
+            self.body_done = True
+            if self._end_due:
+                self.connection.forget(self)
 
     def lost(self) -> None:
         """The stream or its connection ended."""
@@ -164,7 +172,11 @@ class Http2Stream(Exchange):
             self.connection.codec.acknowledge(held, self.id)
 
     def sweep(self, now: float) -> None:
-        """Reset the stream if the client reads nothing of a finished response; called once a second."""
+        """Reset the stream if the client neither reads a finished response nor ends its body; called once a second."""
+        if self._end_due:
+            if now > self._end_due:
+                self._end(ErrorCode.NO_ERROR)
+            return
         unsent = self.outbox.size
         if self.state is not IDLE or not unsent or unsent != self._unsent:
             self._unsent, self._last_progress = unsent, now
@@ -243,6 +255,11 @@ class Http2Stream(Exchange):
         """The whole response was sent."""
         self._closed = True
         if not self.body_done:
+            if not self._remaining:
+                # Only its END_STREAM is missing, which may be on its way. Python's httpcore fails when it sends that on
+                # a stream that was reset, and the response is lost.
+                self._end_due = self.proxy.time() + END_SECONDS
+                return
             # RFC 9113 §8.1: the response is complete, the rest of the request is not needed.
             self.connection.codec.reset(self.id, ErrorCode.NO_ERROR)
             self.connection.flush_soon()

@@ -6,5 +6,7 @@ IDLE_BEFORE_CLOSE_SECONDS = 1.0
 """Idle time before a draining worker closes a connection: a request may be on its way to a connection just used."""
 SEND_SECONDS = 60.0
 """How long a client may read nothing of a response whose request is over, as nginx's `send_timeout`."""
+END_SECONDS = 5.0
+"""How long the END_STREAM of a body may take whose declared length has arrived and whose response is complete."""
 LINGER_BYTES = 16 * 1024 * 1024
 """Bytes read and discarded after the last response of a connection, so that the client gets to read it."""

@@ -94,7 +94,10 @@ class Exchange(ClientSide):
         proxy = self.proxy
         now = self.arrived_at = proxy.now = proxy.time()
         self.status = self.size = 0
-        route = proxy.route(self.head, self.local)
+        routing = proxy.routing
+        route = (routing.local if self.local else routing.public).get(self.head.authority)
+        if route is None or proxy.tag_header:
+            route = proxy.route(self.head, self.local)
         if route is None:
             self.state = SENT
             self._reply(*local_responses.unknown_host(self.head.authority, proxy.wall_clock()))
@@ -108,7 +111,7 @@ class Exchange(ClientSide):
             cookies = b";".join(value for name, value in split_fields(self.head.block) if name.lower() == b"cookie")
             revision, self._set_cookie = route.pick_for(cookies)
         else:
-            revision = route.pick()
+            revision = route.only or route.pick()
         self.revision = revision
         if not revision.tracked:
             proxy.track(revision)

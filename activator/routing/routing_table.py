@@ -21,7 +21,7 @@ R = TypeVar("R")
 class HostRoute(Generic[R]):
     """The revisions that get the requests of one host, by weight."""
 
-    __slots__ = ("_draw", "_only", "_revisions", "claim", "cookie", "redirect", "shares", "tags")
+    __slots__ = ("_draw", "_revisions", "claim", "cookie", "only", "redirect", "shares", "tags")
 
     def __init__(
         self,
@@ -51,7 +51,8 @@ class HostRoute(Generic[R]):
         if sticky and len(self.shares) > 1:
             self.cookie = b"knoll-affinity-" + _digest(claim.path)
         self._revisions = [revisions[share.revision] for share in self.shares]
-        self._only = self._revisions[0] if len(self._revisions) == 1 else None
+        self.only = self._revisions[0] if len(self._revisions) == 1 else None
+        """The only revision; None if there are several."""
 
     @property
     def route(self) -> str:
@@ -60,8 +61,8 @@ class HostRoute(Generic[R]):
 
     def pick(self) -> R:
         """Draw a revision by weight."""
-        if self._only is not None:
-            return self._only
+        if self.only is not None:
+            return self.only
         share = pick(self.shares, int(self._draw() * 100))
         return self._revisions[self.shares.index(share)]
 

@@ -148,7 +148,8 @@ def test_a_new_revision_has_its_instances_before_its_first_request(
 
     async def load(client: httpx.AsyncClient, until: asyncio.Event) -> None:
         while not until.is_set():
-            answers.append(await ask(client, "rolling", 200))
+            # Long beside what this client takes for each: otherwise fewer than 20 would be in the instances at once.
+            answers.append(await ask(client, "rolling", 1000))
 
     async def reached(revision_name: str) -> None:
         """Wait until requests are answered by that revision alone."""

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from activator.frontend.http2_server import MAX_STREAMS
+from activator.frontend.limits import END_SECONDS
 from activator.frontend.listeners import Listeners, bind
 from activator.sync.certificates import _with_certificate
 from activator.wire.http2_codec import MAX_HEADER_LIST
@@ -167,6 +168,22 @@ async def test_a_response_that_is_whole_before_the_request_is_followed_by_a_rese
     assert (seen.heads[1][":status"], 1 in seen.whole) == ("404", True)
     await wire.settle()
     assert wire.seen.resets == {1: ErrorCode.NO_ERROR}
+
+
+async def test_a_whole_body_without_its_end_is_not_reset_at_once(stage: Stage) -> None:
+    """Section 8.1: a client that sends END_STREAM after the response, as httpcore may, fails if there was a reset."""
+    await stage.serving()
+    wire = Wire(await stage.connect())
+    post = [*POST, ("content-length", "3")]
+    wire.send(wire.open(1, post, done=False), frame(DATA, b"abc", 1))
+    seen = await wire.send(wire.open(3, post, done=False), frame(DATA, b"abc", 3)).until(1, 3)
+    assert [seen.heads[stream][":status"] for stream in (1, 3)] == ["200", "200"]
+    seen = await wire.send(frame(DATA, b"", 1, END_STREAM)).settle()
+    assert (seen.resets, seen.goaway) == ({}, None)
+    (connection,) = stage.gateway.connections
+    connection.sweep(stage.gateway.time() + END_SECONDS + 1)
+    seen = await wire.settle()
+    assert (seen.resets, seen.goaway) == ({3: ErrorCode.NO_ERROR}, None), "the one whose end never came"
 
 
 async def test_nothing_is_pushed(wire: Wire) -> None:

@@ -165,7 +165,11 @@ class Platform:
             living = await self._endpoints.followers()
             reported = [self._reports.get(each) for each in living]
             return all(
-                report and report.at > acknowledged and not report.draining.get(leaving.name) for report in reported
+                report
+                and report.at > acknowledged
+                and not report.draining.get(leaving.name)
+                and not report.tunnels.get(leaving.name)  # all of them end here; the autoscaler waits for quiet ones
+                for report in reported
             )
 
         await eventually(drained, 30, f"{leaving.name} to be drained")
