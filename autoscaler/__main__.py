@@ -23,10 +23,13 @@ import uvloop
 
 from autoscaler.decision.capacity import Machine
 from autoscaler.io import metrics, views
-from autoscaler.kubelet.kubelet import NodeOptions
+from autoscaler.kubelet.kubelet import Kubelet, NodeOptions
 from autoscaler.leader.leader import LeaderOptions, PublishedTables
+from autoscaler.leader.node_watch import NodeWatch
 from autoscaler.node.isolation import FirewallSocket
+from autoscaler.placement.single import SinglePlacer
 from autoscaler.probes.checks import Checker
+from autoscaler.roles.cluster_node import LEASE_SECONDS, ClusterNode, MachineAddress
 from autoscaler.roles.duty import SingleMachineDuty
 from autoscaler.roles.single_machine import SingleMachine
 from autoscaler.runtime.docker.docker_runtime import DockerRuntime
@@ -68,8 +71,17 @@ async def serve(settings: AutoscalerSettings, make: Callable[[AutoscalerSettings
     store = RedisStore(redis, ring=FEW_BUFFERED_EVENTS, keyring=settings.keyring)
     async with make(settings) as runtime, Checker() as checker:
         options = node_options(settings), leader_options(settings)
-        tables = PublishedTables.of(redis)
-        duty = SingleMachineDuty(runtime, lambda: SingleMachine(runtime, checker, store, redis, tables, options))
+        lease_of = partial(Lease, redis, "autoscaler", f"{socket.gethostname()}-{os.getpid()}")
+        role: SingleMachineDuty | ClusterNode
+        if settings.node:
+            # Until reservations are placed in the engine's cluster, a leader starts everything on its own machine.
+            address = MachineAddress(settings.node_address, settings.node_relay_port, settings.node_admin_port)
+            role = ClusterNode(runtime, checker, store, redis, options, own_machine, address)
+            running = loop.create_task(role.run(lease_of(ttl=LEASE_SECONDS) if settings.node_leads else None))
+        else:
+            tables = PublishedTables.of(redis)
+            role = SingleMachineDuty(runtime, lambda: SingleMachine(runtime, checker, store, redis, tables, options))
+            running = loop.create_task(lease_of().lead(role.run))
 
         async def ready() -> str:
             try:
@@ -77,24 +89,27 @@ async def serve(settings: AutoscalerSettings, make: Callable[[AutoscalerSettings
                 await runtime.capacity()
             except KnollError as error:
                 return str(error)
-            return duty.problem
+            return role.problem
 
-        lease = Lease(redis, "autoscaler", f"{socket.gethostname()}-{os.getpid()}")
-        leading = loop.create_task(lease.lead(duty.run))
-        routes = views.routes(runtime, duty, partial(shared_key, redis, settings.keyring))
-        application = admin.app(ready, routes, metrics.exposition(lambda: duty.scalers))
+        routes = views.routes(runtime, role, partial(shared_key, redis, settings.keyring))
+        application = admin.app(ready, routes, metrics.exposition(lambda: role.scalers))
         serving = loop.create_task(admin.serve(application, settings.admin_host, settings.autoscaler_admin_port, stop))
         footprint.freeze_gc()
         gc.set_threshold(10_000, 20, 100)  # so that it rarely runs during a start: the leader's loop collects too
-        await asyncio.wait({leading, serving}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({running, serving}, return_when=asyncio.FIRST_COMPLETED)
         stop.set()
-        leading.cancel()
-        results = await asyncio.gather(leading, serving, return_exceptions=True)
+        running.cancel()
+        results = await asyncio.gather(running, serving, return_exceptions=True)
     await store.close()
     await redis.aclose()
     for result in results:
         if isinstance(result, BaseException) and not isinstance(result, asyncio.CancelledError):
             raise result
+
+
+def own_machine(kubelet: Kubelet, _: NodeWatch) -> SinglePlacer:
+    """Return the placer that uses this machine only."""
+    return SinglePlacer(kubelet.reservations, kubelet.name)
 
 
 def node_options(settings: AutoscalerSettings) -> NodeOptions:

@@ -26,6 +26,7 @@ class Running:
     state = LifecycleState.READY
     was_in_service = True
     created = 1.0
+    leaving = False
 
     def __init__(self, name: str) -> None:
         self.name = name

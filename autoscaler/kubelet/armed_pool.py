@@ -75,6 +75,7 @@ class ArmedPool:
         """Epoch seconds."""
         self._wake = asyncio.Event()
         self._deps: InstanceDeps | None = None
+        self._on_change: Callable[[], None] = lambda: None
         self.problem = ""
         """Why no instance is armed although the setting allows it."""
 
@@ -94,6 +95,10 @@ class ArmedPool:
         self._candidates = candidates
         self._wake.set()
 
+    def listen(self, on_change: Callable[[], None]) -> None:
+        """Call whenever `armed` may return something else than before."""
+        self._on_change = on_change
+
     def armed(self, uid: str | None = None) -> list[ArmedInstance]:
         """Return the instances that are armed. Args: uid: of a Revision; None is all of them."""
         waiting = (each for each in self._instances.values() if each.state is ArmedState.WAITING)
@@ -106,6 +111,7 @@ class ArmedPool:
             return None
         if instance.state is ArmedState.WAITING:
             instance.apply(ArmedEvent.TAKE)
+            self._on_change()
         return instance
 
     # What happens elsewhere
@@ -231,6 +237,7 @@ class ArmedPool:
         self._failures.pop(uid, None)
         self.problem = ""
         instance.apply(ArmedEvent.ARMED)
+        self._on_change()
         log.info("instance armed", instance=name, revision=key)
 
     def _failed(self, uid: str, key: str, error: KnollError, now: float) -> None:
@@ -267,4 +274,5 @@ class ArmedPool:
         before = instance.state
         if instance.apply(ArmedEvent.INVALIDATE) is not before:
             log.info("armed instance to be removed", instance=instance.spec.name, reason=reason)
+            self._on_change()
             self._wake.set()

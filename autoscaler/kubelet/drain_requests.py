@@ -1,6 +1,7 @@
 """Waits of this node for the last requests of its instances. The leader answers them: it hears all activators."""
 
 import asyncio
+import contextvars
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any
@@ -35,6 +36,8 @@ class DrainRequests:
         self._requests: dict[str, DrainRequest] = {}
         """By instance."""
         self._leader: Waiter | None = None
+        self._context = contextvars.copy_context()
+        """The leader's, whose writes end with its lease."""
         self._last = 0
 
     def get(self, instance: str) -> DrainRequest | None:
@@ -58,7 +61,7 @@ class DrainRequests:
 
     def connect(self, leader: Waiter | None) -> None:
         """Ask a leader in this process from now on; None when this process leads no longer."""
-        self._leader = leader
+        self._leader, self._context = leader, contextvars.copy_context()
         for instance, request in self._requests.items():
             if request.task is not None:
                 request.task.cancel()
@@ -73,7 +76,8 @@ class DrainRequests:
 
     def _begin(self, instance: str, request: DrainRequest) -> None:
         if self._leader is not None:
-            request.task = asyncio.ensure_future(self._ask(self._leader, instance, request))
+            asking = self._ask(self._leader, instance, request)
+            request.task = asyncio.get_running_loop().create_task(asking, context=self._context)
 
     async def _ask(self, leader: Waiter, instance: str, request: DrainRequest) -> None:
         try:

@@ -1,6 +1,7 @@
 """The node role: owns the instances of this machine, whatever happens to the leader. Kubernetes: the kubelet."""
 
 import asyncio
+import contextvars
 import gc
 import time
 from collections import defaultdict
@@ -84,6 +85,7 @@ class Kubelet:
         """Instances removed since the last garbage collection."""
         self._held: set[str] = set()
         """Armed instances that a leader in this process is about to release."""
+        self._context = contextvars.copy_context()
         self._listeners: list[Callable[[str], None]] = []
         self.instances: dict[str, ManagedInstance] = {}
         """By name; until nothing of them is left."""
@@ -145,6 +147,11 @@ class Kubelet:
         """Empty on a single machine."""
         return self._options.name
 
+    @property
+    def leads(self) -> bool:
+        """Whether the leader is in this process."""
+        return self._leader is not None
+
     def memory_bytes(self) -> int:
         """Return the memory of the machine; 0 while it is unknown."""
         capacity = self.reservations.capacity
@@ -156,6 +163,7 @@ class Kubelet:
         Args:
             last_published: reads what an earlier process published of them.
         """
+        self._context = contextvars.copy_context()
         try:
             async with asyncio.TaskGroup() as tasks:
                 self._tasks = tasks
@@ -240,7 +248,8 @@ class Kubelet:
         )
         instance.generation = assignment.generation
         self._add(instance)
-        instance.start()
+        # Not in the leader's context, whose writes end with its lease.
+        self._context.run(instance.start)
         return instance
 
     async def _prepare(self, name: str, compressed: CompressedRevision) -> InstanceSpec:

@@ -16,6 +16,7 @@ from autoscaler.instances.draining import DRAIN_QUIET_SECONDS, Draining
 from autoscaler.io.endpoint_publisher import EndpointPublisher
 from autoscaler.io.instance_publisher import InstancePublisher
 from autoscaler.io.report_subscriber import ReportSubscriber
+from autoscaler.leader.node_watch import NodeWatch
 from autoscaler.leader.placing import Placing
 from autoscaler.leader.registry import RevisionRegistry
 from autoscaler.leader.revision_watch import CONFIGURATION, RevisionWatch
@@ -90,6 +91,12 @@ class Nodes:
     placer: Placer
     memory_bytes: Callable[[], int]
     """Returns the memory of all nodes together; 0 while it is unknown."""
+    own: str = ""
+    """Name of the node in this process."""
+    responds: Callable[[str], bool] = lambda node: True
+    """Returns whether a node is alive."""
+    watch: NodeWatch | None = None
+    """None on a single machine."""
 
 
 class Leader:
@@ -113,6 +120,8 @@ class Leader:
         self._clock = options.clock
         self._tasks: asyncio.TaskGroup | None = None
         self._unfollow: list[Callable[[], None]] = []
+        self._cordoned: frozenset[str] = frozenset()
+        self._lost: frozenset[str] = frozenset()
         self.registry, self._queue = RevisionRegistry(), ScalingQueue()
         self._quotas, self._pods = Informer(store, kinds.RESOURCE_QUOTA.id), Informer(store, kinds.POD.id)
 
@@ -150,14 +159,18 @@ class Leader:
                 self._tasks = tasks
                 informers = Informers(self._store, [self._pods, self._quotas])
                 tasks.create_task(informers.run())
+                tasks.create_task(self._nodes.link.run())
                 await informers.synced()
+                await self._nodes.link.synced()
+                if self._nodes.watch is not None:
+                    tasks.create_task(self._follow_nodes(self._nodes.watch))
+                    await self._nodes.watch.synced()
                 await self._take_over()
                 for loop in (
                     self._work,
                     self._tick,
                     self._placing.run,
                     self._nodes.placer.run,
-                    self._nodes.link.run,
                     self._reports.run,
                     self._republish,
                     self._instance_publisher.run,
@@ -179,13 +192,26 @@ class Leader:
         _, endpoints = await until_available(self._tables.endpoints.snapshot)
         self._unfollow.append(self._revisions.begin({status.uid: status for _, status in scale.values()}))
         self._unfollow.append(self._followed.config.subscribe(lambda _: self._revisions.configuration_changed()))
-        self._nodes.link.connect(self)
-        for report in self._nodes.link.reports():
-            self.instance_reported(report)
+        link = self._nodes.link
+        link.connect(self)
+        assignments = {each.instance: each for each in link.assignments()}
+        for report in link.reports():
+            self._adopt(report, assignments.pop(report.name, None))
+        for assignment in assignments.values():
+            self._adopt_assignment(assignment)
         for scaler in self.registry.by_uid.values():
             scaler.adopted()
         for key in {*scale, *endpoints} - set(self.registry.current):
             await until_available(partial(self._publisher.remove, key))
+
+    def _adopt_assignment(self, assignment: Assignment) -> None:
+        """Take over an instance of which its node has reported nothing yet, unless the node is lost."""
+        scaler = self.registry.by_uid.get(assignment.uid)
+        responds = assignment.node != self._nodes.own and self._nodes.responds(assignment.node)
+        if scaler is None or assignment.goal == "removed" or not responds:
+            self._nodes.link.withdraw(assignment.instance)
+        else:
+            scaler.adopt(self._placing.adopt(None, scaler.compressed, assignment))
 
     # Reports of nodes; see `LeaderEnd`
 
@@ -203,19 +229,33 @@ class Leader:
 
     def instance_reported(self, report: InstanceReport) -> None:
         """See `LeaderEnd`."""
+        handle = self._placing.handles.get(report.name)
+        if handle is not None:
+            handle.reported(report)
+            self._queue.mark(report.revision, decide_first=False)
+        elif report.node == self._nodes.own:
+            # Its Revision could not be scaled before.
+            self._adopt(report, None)
+        else:
+            # Its node was lost for a while, and another one has taken its place.
+            self._dismiss(report)
+
+    def _adopt(self, report: InstanceReport, assignment: Assignment | None) -> None:
         scaler = self.registry.by_uid.get(report.uid)
         if scaler is None:
-            # Its Revision was deleted, or cannot be scaled; a node adopts only what has one.
-            self._nodes.link.assign(
-                Assignment(
-                    report.name, report.node, report.revision, report.uid, report.created,
-                    goal="removed", generation=report.generation + 1,
-                )
-            )  # fmt: skip
+            self._dismiss(report)
             return
-        log.info("instance taken over", instance=report.name, revision=report.revision)
-        scaler.adopt(self._placing.adopt(report, scaler.compressed))
+        log.info("instance taken over", instance=report.name, revision=report.revision, node=report.node)
+        scaler.adopt(self._placing.adopt(report, scaler.compressed, assignment))
         self._queue.mark(scaler.key)
+
+    def _dismiss(self, report: InstanceReport) -> None:
+        """Remove an instance that nothing needs."""
+        log.info("instance dismissed", instance=report.name, revision=report.revision, node=report.node)
+        generation = report.generation + 1
+        self._nodes.link.assign(
+            Assignment(report.name, report.node, report.revision, report.uid, report.created, "removed", generation)
+        )
 
     def sources_changed(self, uid: str) -> None:
         """See `LeaderEnd`."""
@@ -225,14 +265,66 @@ class Leader:
         """See `LeaderEnd`."""
         return await self._draining.wait_until_drained(name, revision, grace_seconds)
 
+    # Nodes
+
+    @property
+    def watch(self) -> NodeWatch | None:
+        """None on a single machine."""
+        return self._nodes.watch
+
+    @property
+    def excluded(self) -> frozenset[str]:
+        """Nodes that get nothing new: cordoned ones, and those that do not respond."""
+        return self._placing.excluded
+
+    async def _follow_nodes(self, watch: NodeWatch) -> None:
+        informer = Informer(self._store, kinds.NODE.id)
+        informer.subscribe(lambda _: self._cordons_changed(informer))
+        watch.begin(self)
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(informer.run())
+            tasks.create_task(watch.run())
+
+    def _cordons_changed(self, informer: Informer) -> None:
+        nodes = informer.list()
+        self._cordoned = frozenset(
+            node["metadata"]["name"] for node in nodes if (node.get("spec") or {}).get("unschedulable")
+        )
+        self._exclude()
+
+    def _exclude(self) -> None:
+        self._placing.excluded = self._cordoned | self._lost
+        self._nodes.link.candidates_changed()
+
+    def node_lost(self, node: str) -> None:
+        """See `NodeObserver`: withdraw its endpoints at once, and replace its instances."""
+        self._lost |= {node}
+        self._exclude()
+        for instance in [each for each in self._placing.handles.values() if each.placed and each.node == node]:
+            log.warning("instance lost with its node", instance=instance.name, revision=instance.revision, node=node)
+            self._placing.removed(instance.name)
+            # Decided again: the number stays, and it counts no more.
+            self._queue.mark(instance.revision, decide_first=False)
+
+    def node_returned(self, node: str) -> None:
+        """See `NodeObserver`: what it still runs was replaced meanwhile, and is dismissed."""
+        self._lost -= {node}
+        self._exclude()
+        self._nodes.link.returned(node)
+
     # Changes in the store
 
     def _pod_changed(self, notice: ObjectChange) -> None:
         """Deleting a Pod removes its instance; the Revision gets another one if it needs it."""
         if notice.new is None or "deletionTimestamp" not in notice.new["metadata"]:
             return
-        instance = self.registry.instance(notice.new["metadata"]["name"])
-        if instance and instance.revision.startswith(f"{notice.new['metadata']['namespace']}/"):
+        instance = self._placing.handles.get(notice.new["metadata"]["name"])
+        if not instance or not instance.revision.startswith(f"{notice.new['metadata']['namespace']}/"):
+            return
+        if instance.node in self._cordoned:
+            instance.leave()  # `kubectl drain`: without losing capacity
+            self._queue.mark(instance.revision, decide_first=False)
+        else:
             instance.drain()
 
     # Scaling

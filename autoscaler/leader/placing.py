@@ -9,7 +9,7 @@ import structlog
 
 from autoscaler.decision.capacity import quota_refusal
 from autoscaler.instances.failures import FAILED_CREATE, UNSCHEDULABLE
-from autoscaler.instances.transitions import IDLE
+from autoscaler.instances.transitions import IDLE, LifecycleState
 from autoscaler.leader.registry import RevisionRegistry
 from autoscaler.link.protocol import ArmedOffer, Blueprint, InstanceReport, NodeLink
 from autoscaler.placement.protocol import Constraints, Placer
@@ -50,6 +50,8 @@ class Placing:
         self._waiting: dict[str, tuple[PlacedInstance, Blueprint | None, Constraints]] = {}
         """By name: instances that have no node yet."""
         self._wake = asyncio.Event()
+        self.handles: dict[str, PlacedInstance] = {}
+        """By name: all instances."""
         self.excluded: frozenset[str] = frozenset()
         """Nodes that get nothing new."""
         placer.begin(self._bound, self._placement_changed)
@@ -68,6 +70,7 @@ class Placing:
             scaler.releases += 1
             self._link.hold(offer.name)
         instance = PlacedInstance(self, Assignment(spec.name, "", scaler.key, scaler.uid, now), spec)
+        self.handles[instance.name] = instance
         self._waiting[instance.name] = (instance, blueprint, constraints)
         self._try(instance, constraints)
         if not instance.placed:
@@ -75,24 +78,34 @@ class Placing:
         return instance
 
     def adopt(
-        self, report: InstanceReport, compressed: CompressedRevision, assignment: Assignment | None = None
+        self, report: InstanceReport | None, compressed: CompressedRevision, assignment: Assignment | None
     ) -> PlacedInstance:
-        """Return a handle for an instance that a node runs.
+        """Return a handle for an instance that an earlier leader has started.
 
         Args:
-            assignment: as an earlier leader left it; None when there was none.
+            report: what its node reports of it; None while it has reported nothing.
+            assignment: as an earlier leader has left it; None when there is none.
         """
-        if assignment is None or assignment.generation <= report.generation:
+        if report is not None and (assignment is None or assignment.generation <= report.generation):
             assignment = Assignment(
                 report.name, report.node, report.revision, report.uid, report.created, generation=report.generation
             )
-        instance = PlacedInstance(self, assignment, instance_spec(compressed.revision(), report.name))
-        instance.reported(report)
-        self._placer.restore(instance.name, report.node, instance.request)
+        assert assignment is not None
+        name = assignment.instance
+        instance = self.handles[name] = PlacedInstance(
+            self, assignment, instance_spec(compressed.revision(), name), placed=True
+        )
+        if report is not None:
+            instance.reported(report)
+        self._placer.restore(name, assignment.node, instance.request)
+        self._link.assign(assignment)
         return instance
 
     def removed(self, name: str) -> None:
-        """Nothing of an instance is left on its node."""
+        """Nothing of an instance is left, or its node is lost."""
+        instance = self.handles.pop(name, None)
+        if instance is not None and instance.state is not LifecycleState.REMOVED:
+            instance.ended()
         self._waiting.pop(name, None)
         self._placer.withdraw(name)
         self._link.withdraw(name)

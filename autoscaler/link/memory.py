@@ -48,9 +48,16 @@ class MemoryLink:
     def __init__(self, node: LocalNode) -> None:
         self._node = node
 
-    def connect(self, leader: LeaderEnd) -> None:
+    async def synced(self) -> None:
+        pass  # the node is asked directly
+
+    def assignments(self) -> Iterable[Assignment]:
+        return ()  # what the node runs tells everything
+
+    def connect(self, leader: LeaderEnd, candidates: Callable[[], Iterable[ArmingCandidate]] | None = None) -> None:
+        """See `NodeLink`. Args: candidates: returns those of this node; None is all."""
         self._node.connect(leader)
-        self._node.armed.follow(leader.arming_candidates)
+        self._node.armed.follow(candidates or leader.arming_candidates)
 
     def disconnect(self) -> None:
         self._node.connect(None)
@@ -64,6 +71,9 @@ class MemoryLink:
 
     def withdraw(self, instance: str) -> None:
         self._node.release_hold(instance)
+
+    def returned(self, node: str) -> None:
+        pass  # the node of this process never leaves
 
     def hold(self, armed: str) -> None:
         self._node.hold(armed)

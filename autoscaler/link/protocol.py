@@ -136,8 +136,12 @@ class LeaderEnd(Protocol):
 class NodeLink(Protocol):
     """The leader's way to the nodes. Calls return at once; what does not get through is repeated."""
 
+    async def synced(self) -> None:
+        """Wait until it is known what nodes run; `run` has begun."""
+        ...
+
     def connect(self, leader: LeaderEnd) -> None:
-        """Lead from now on; called once, before any other call."""
+        """Lead from now on; called once, before calls other than `run`, `synced` and `reports`."""
         ...
 
     def disconnect(self) -> None:
@@ -145,7 +149,11 @@ class NodeLink(Protocol):
         ...
 
     def reports(self) -> Iterable[InstanceReport]:
-        """Return what nodes report of all instances that run, armed ones left out."""
+        """Return what nodes that respond report of their instances, armed ones left out."""
+        ...
+
+    def assignments(self) -> Iterable[Assignment]:
+        """Return all assignments that an earlier leader has left."""
         ...
 
     def assign(self, assignment: Assignment, blueprint: Blueprint | None = None) -> InstanceReport | None:
@@ -161,6 +169,10 @@ class NodeLink(Protocol):
 
     def withdraw(self, instance: str) -> None:
         """An instance has ended, is not needed any more, or its node is lost: end its assignment."""
+        ...
+
+    def returned(self, node: str) -> None:
+        """A node responds again: report once more what it still runs."""
         ...
 
     def armed(self, uid: str) -> Sequence[ArmedOffer]:
@@ -188,5 +200,5 @@ class NodeLink(Protocol):
         ...
 
     async def run(self) -> None:
-        """Exchange messages until cancelled; called once, after `connect`."""
+        """Exchange messages until cancelled."""
         ...

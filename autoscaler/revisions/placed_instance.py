@@ -1,6 +1,6 @@
 """One instance as the leader sees it: what its node last reported, and the leader's commands."""
 
-import asyncio
+from collections.abc import Mapping
 from typing import Protocol
 
 import msgspec
@@ -19,6 +19,15 @@ from knoll.messages.scale import StartFailure
 _NOT_CREATED = ContainerProgress(None, None, restarting=False, phase=None, back_off_seconds=0.0)
 
 
+_EXPECTED: Mapping[Goal, LifecycleState] = {
+    "serving": LifecycleState.STARTING,
+    "paused": LifecycleState.GOING_IDLE,
+    "stopped": LifecycleState.GOING_IDLE,
+    "removed": LifecycleState.DRAINING,
+}
+"""The state of an instance of which its node has reported nothing yet, by the goal of its assignment."""
+
+
 class Assigner(Protocol):
     """Carries the leader's commands to the nodes."""
 
@@ -27,7 +36,7 @@ class Assigner(Protocol):
         ...
 
     def abandoned(self, instance: "PlacedInstance") -> None:
-        """An instance that no node has is not needed any more, or its node is lost."""
+        """An instance that no node has is not needed any more."""
         ...
 
 
@@ -37,21 +46,23 @@ class PlacedInstance:
     A command takes effect here at once, whenever its node carries it out: otherwise the next decision would repeat it.
     """
 
-    def __init__(self, assigner: Assigner, assignment: Assignment, spec: InstanceSpec) -> None:
+    def __init__(self, assigner: Assigner, assignment: Assignment, spec: InstanceSpec, *, placed: bool = False) -> None:
         """
         Args:
-            assignment: without a node while it has none.
             spec: of the instance, final except for what comes from other objects.
+            placed: a node was asked to run it.
         """
         self._assigner, self.assignment, self.spec = assigner, assignment, spec
         self.name = assignment.instance
         self.request: ResourceRequest = request_of(spec)
         self.placement_failure: StartFailure | None = None
         """Why it has no node yet."""
-        self.draining: asyncio.Task[None] | None = None
-        """Waits for its requests, when its node is in another process."""
+        self.placed = placed
+        """Whether a node was asked to run it."""
+        self.leaving = False
+        """Its node is to be empty: it serves until another instance has taken its place."""
         self._report: InstanceReport | None = None
-        self._expected = LifecycleState.STARTING
+        self._expected = _EXPECTED[assignment.goal]
         """Its state while its node has not carried out the newest assignment."""
 
     @property
@@ -63,26 +74,18 @@ class PlacedInstance:
         """Empty while it has none, and on a single machine."""
         return self.assignment.node
 
-    @property
-    def placed(self) -> bool:
-        """Whether a node was asked to run it."""
-        return self._placed
-
-    _placed = False
-
     def bind(self, node: str, blueprint: Blueprint | None) -> None:
         """Assign it to a node."""
-        self._placed, self.placement_failure = True, None
+        self.placed, self.placement_failure = True, None
         self._assign(blueprint, node=node)
 
     def reported(self, report: InstanceReport) -> None:
         """Its node has reported for the first time."""
-        self._placed, self._report = True, report
+        self.placed, self._report = True, report
 
-    def lost(self) -> None:
-        """Its node does not respond: it counts as gone."""
+    def ended(self) -> None:
+        """Nothing of it is left, or its node does not respond: it counts as gone."""
         self._report, self._expected = None, LifecycleState.REMOVED
-        self._assigner.abandoned(self)
 
     # What its node reports
 
@@ -160,19 +163,18 @@ class PlacedInstance:
         """
         self._command(Command.WAKE, "serving", now)
 
+    def leave(self) -> None:
+        """Its node is to be empty: drain it once another instance has taken its place."""
+        self.leaving = True
+
     def drain(self) -> None:
         """Take it out of service and remove it; requests in flight may finish."""
-        if not self._placed:
+        if not self.placed:
             if self._expected is not LifecycleState.REMOVED:
                 self._expected = LifecycleState.REMOVED
                 self._assigner.abandoned(self)
         elif self.assignment.goal != "removed":
             self._command(Command.DRAIN, "removed")
-
-    def answer(self, drain: int, *, empty: bool) -> None:
-        """The wait for its requests that its node asked for has ended."""
-        self.assignment = msgspec.structs.replace(self.assignment, drained=drain, empty=empty)
-        self._assigner.assign(self.assignment)
 
     def _command(self, command: Command, goal: Goal, requested: float | None = None) -> None:
         self._expected = next_state(self.state, command)

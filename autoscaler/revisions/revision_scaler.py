@@ -9,7 +9,7 @@ from autoscaler.decision import hpa
 from autoscaler.decision.idle_policy import IdleInstance, IdleState, Retention, StepDown, wake_order
 from autoscaler.decision.kpa import Decision, DecisionState, RevisionMetrics, decide, explain, initial_state
 from autoscaler.decision.plan import Candidate, Plan, plan
-from autoscaler.instances.transitions import IDLE, NOT_COUNTED, LifecycleState
+from autoscaler.instances.transitions import ENDING, IDLE, NOT_COUNTED, LifecycleState
 from autoscaler.revisions.demand import Demand
 from autoscaler.revisions.placed_instance import PlacedInstance
 from autoscaler.revisions.progress import DeploymentProgress
@@ -202,6 +202,7 @@ class RevisionScaler:
         elif decide_first or not self.progress.initial_reached:
             desired = self._decide(now)
         self._scale_to(desired, now)
+        self._drain_leaving(desired)
         self.desired = desired
 
     def _scale_to(self, desired: int, now: float) -> None:
@@ -216,6 +217,19 @@ class RevisionScaler:
             self.instances[name].wake(now)
         for _ in range(steps.start - len(wakeable)):
             self._start_instance(now)
+
+    def _drain_leaving(self, desired: int) -> None:
+        """Drain instances that are to leave their node, each once another one has taken its place."""
+        leaving = [instance for instance in self.instances.values() if instance.leaving]
+        surplus = self.ready_count() - desired if leaving else 0
+        for instance in leaving:
+            if instance.state in ENDING:
+                continue
+            if instance.state is not LifecycleState.READY:
+                instance.drain()
+            elif surplus > 0:
+                surplus -= 1
+                instance.drain()
 
     def _candidate(self, instance: PlacedInstance, now: float) -> Candidate:
         in_flight = self._demand.in_flight(instance.name, now)
@@ -303,7 +317,7 @@ class RevisionScaler:
             self._demand.waiting(now),
             now - self._demand.busy_at,
             # An instance whose Pod was deleted counts as starting: it is about to be replaced.
-            starting=max(len(self._counted()), self.desired) - ready,
+            starting=max(len(self._counted()), self.desired, ready) - ready,
             warm=self._warm(now),
             rollout=self._rollout(now),
         )
@@ -381,4 +395,4 @@ class RevisionScaler:
         )
 
     def _counted(self) -> list[PlacedInstance]:
-        return [instance for instance in self.instances.values() if instance.state not in NOT_COUNTED]
+        return [each for each in self.instances.values() if not each.leaving and each.state not in NOT_COUNTED]

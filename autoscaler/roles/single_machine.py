@@ -2,10 +2,10 @@
 
 import asyncio
 from collections.abc import Mapping
+from functools import partial
 
 from autoscaler.decision.capacity import Reservations
 from autoscaler.instances.deps import InstanceDeps
-from autoscaler.kubelet.adoption import LastPublished
 from autoscaler.kubelet.armed_pool import ArmedPool
 from autoscaler.kubelet.kubelet import Kubelet, NodeOptions
 from autoscaler.leader.leader import Leader, LeaderOptions, Nodes, PublishedTables
@@ -15,8 +15,8 @@ from autoscaler.node.isolation import Isolation
 from autoscaler.placement.single import SinglePlacer
 from autoscaler.probes.checks import Checker
 from autoscaler.revisions.revision_scaler import RevisionScaler
+from autoscaler.roles.published import last_published
 from autoscaler.runtime.protocol import Runtime
-from knoll.concurrency.backoff import until_available
 from knoll.redis.client import RedisClient
 from knoll.store.protocol import Store
 
@@ -44,17 +44,9 @@ class SingleMachine:
     async def run(self) -> None:
         """Run until cancelled; instances keep running."""
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self.kubelet.run(self._last_published))
+            tasks.create_task(self.kubelet.run(partial(last_published, self._tables)))
             await self.kubelet.adopted.wait()
             tasks.create_task(self.leader.run())
-
-    async def _last_published(self) -> LastPublished:
-        _, endpoints = await until_available(self._tables.endpoints.snapshot)
-        _, instances = await until_available(self._tables.instances.snapshot)
-        return LastPublished(
-            {endpoint.id: endpoint for _, entry in endpoints.values() for endpoint in entry.endpoints},
-            {row.name: row for _, entry in instances.values() for row in entry.instances},
-        )
 
     # What admin ports and tests read
 

@@ -225,6 +225,10 @@ class FakeEngine:
         for queue in self.listeners:
             queue.put_nowait(event)
 
+    def use_network(self, number: int) -> None:
+        """Give instances addresses of 127.NUMBER.0.0/16, which no other engine of the test has."""
+        self._network = number
+
     def next_address(self) -> str:
         high, low = divmod(self._addresses, 250)
         self._addresses += 1

@@ -11,9 +11,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from knoll.messages import builds
+from knoll.messages.assignments import ASSIGNMENTS, PREPARATIONS
 from knoll.messages.endpoints import ENDPOINTS
 from knoll.messages.gateway_objects import GATEWAY_OBJECTS
 from knoll.messages.instances import INSTANCES
+from knoll.messages.members import MEMBERS
 from knoll.messages.nodes import NODES
 from knoll.messages.routing import ROUTING
 from knoll.messages.scale import SCALE
@@ -95,6 +97,10 @@ RIGHTS: tuple[Right, ...] = (
     *_table(SCALE, {AUTOSCALER}, {API}),
     *_table(INSTANCES, {AUTOSCALER}, {API}),
     *_table(NODES, {AUTOSCALER}, {API, BUILDER}),
+    *_table(ASSIGNMENTS, {AUTOSCALER}, ()),
+    *_table(MEMBERS, {AUTOSCALER}, ()),
+    *_table(PREPARATIONS, {AUTOSCALER}, ()),
+    _key(keys.NODE_HEARTBEATS, {AUTOSCALER}),
     *_table(GATEWAY_OBJECTS, {API}, {ACTIVATOR}),
     *_table(builds.UNRESOLVED, {API, BUILDER}, {BUILDER}),
     *_table(builds.RESOLUTIONS, {API, BUILDER}, {API}),
@@ -138,7 +144,7 @@ COMMANDS: Mapping[str, frozenset[str]] = {
         _CONNECTION | _PRIMARY | _WRITE | _TABLES | _LEASE | _READ_OBJECTS | _WRITE_OBJECTS | _QUEUE | _BUILD_LOG
     ),
     BUILDER: frozenset(_CONNECTION | _PRIMARY | _WRITE | _TABLES | _READ_OBJECTS | _QUEUE | _BUILD_LOG),
-    AUTOSCALER: frozenset(_CONNECTION | _PRIMARY | _WRITE | _TABLES | _LEASE | _READ_OBJECTS | {"sadd"}),
+    AUTOSCALER: frozenset(_CONNECTION | _PRIMARY | _WRITE | _TABLES | _LEASE | _READ_OBJECTS | {"sadd", "hexists"}),
     ACTIVATOR: frozenset(_CONNECTION | _PRIMARY | _TABLES),
 }
 """Commands of each process. Redis checks their keys and channels, also within scripts."""

@@ -233,6 +233,14 @@ class AutoscalerSettings(CommonSettings, frozen=True, kw_only=True):
     """Fraction of `capacity_memory_bytes` for paused instances; beyond it, those paused longest are removed first."""
     firewall_socket: Path | None = None
     """Unix socket of the firewall; without it, traffic of instances and builds is not filtered."""
+    node_address: str = ""
+    """IP address at which the other machines reach this one; with `node`."""
+    node_relay_port: Port = 0
+    """Port of this machine's activator for requests of other machines, as published to them; with `node`."""
+    node_admin_port: Port = 0
+    """Port for other machines that leads to this process, for logs of instances; with `node`."""
+    node_leads: bool = True
+    """Whether this process may lead the platform; with `node`. Only machines that manage the engine's cluster may."""
 
     def __post_init__(self) -> None:
         _check_address("instance_dns", self.instance_dns)

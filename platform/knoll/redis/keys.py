@@ -33,6 +33,9 @@ POKES = "knoll:pokes"
 REQUEST_LOG_QUESTIONS = "knoll:request-log"
 """Channel: `request_log.Question`, when a user reads the request log of an instance."""
 
+NODE_HEARTBEATS = "knoll:node-heartbeats"
+"""Hash: name of each node to Redis' time of its last heartbeat. Not written to Redis' file."""
+
 TOKEN_KEY = "knoll:token-key"  # noqa: S105 - the key's name, not what lies there
 """String: encrypted PEM of the key that signs ServiceAccount tokens, created on first use."""
 

@@ -8,9 +8,11 @@ import pytest
 from knoll.auth import redis_acl
 from knoll.auth.redis_acl import ACTIVATOR, API, AUTOSCALER, BUILDER, PROCESSES, RIGHTS
 from knoll.messages import builds
+from knoll.messages.assignments import ASSIGNMENTS, PREPARATIONS
 from knoll.messages.endpoints import ENDPOINTS
 from knoll.messages.gateway_objects import GATEWAY_OBJECTS
 from knoll.messages.instances import INSTANCES
+from knoll.messages.members import MEMBERS
 from knoll.messages.nodes import NODES
 from knoll.messages.routing import ROUTING
 from knoll.messages.scale import SCALE

@@ -1,0 +1,48 @@
+"""Keeps this node's entry in the table of nodes, and its heartbeat."""
+
+import asyncio
+from collections.abc import Callable
+
+import structlog
+
+from knoll.messages.nodes import Node
+from knoll.redis.heartbeats import DEAD_SECONDS, INTERVAL_SECONDS, Heartbeats
+from knoll.tables.protocol import Table
+from knoll.values.errors import StoreUnavailableError
+
+log = structlog.get_logger()
+
+
+class NodeRegistration:
+    """This node among those of the platform."""
+
+    def __init__(self, heartbeats: Heartbeats, nodes: Table[Node], entry: Callable[[], Node]) -> None:
+        """Args: entry: returns what the other machines need to know of this one."""
+        self._heartbeats, self._nodes, self._entry = heartbeats, nodes, entry
+        self._written: Node | None = None
+        self._since = float("inf")
+
+    def is_steady(self) -> bool:
+        """Return whether each heartbeat of the last seconds was taken: if so, silence of another node is its own."""
+        return asyncio.get_running_loop().time() - self._since >= DEAD_SECONDS
+
+    async def run(self) -> None:
+        """Repeat the heartbeat until cancelled; gaps while Redis is unavailable."""
+        clock = asyncio.get_running_loop().time
+        while True:
+            try:
+                async with asyncio.timeout(INTERVAL_SECONDS):
+                    registered = await self._heartbeats.beat(self._entry().name)
+                    entry = self._entry()
+                    if not registered or entry != self._written:
+                        await self._nodes.put(entry.name, entry)
+                        self._written = entry
+                        log.info("node registered", node=entry.name)
+                self._since = min(self._since, clock())
+            except (StoreUnavailableError, TimeoutError):
+                self._since = float("inf")
+            await asyncio.sleep(INTERVAL_SECONDS)
+
+    async def leave(self) -> None:
+        """Remove the entry: the machine leaves the platform. Raises: StoreUnavailableError."""
+        await self._nodes.remove(self._entry().name)

@@ -1,0 +1,109 @@
+"""Follows the nodes of a platform: which of them respond, and which may get instances."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Protocol
+
+import structlog
+
+from knoll.messages.nodes import Node
+from knoll.redis.heartbeats import DEAD_SECONDS, Heartbeats
+from knoll.tables.follower import follow_table
+from knoll.tables.protocol import Table
+from knoll.values.errors import StoreUnavailableError
+
+log = structlog.get_logger()
+
+POLL_SECONDS = 0.5
+
+
+class NodeObserver(Protocol):
+    """Hears of nodes."""
+
+    def node_lost(self, node: str) -> None:
+        """A node does not respond any more."""
+        ...
+
+    def node_returned(self, node: str) -> None:
+        """A node responds that did not before, or is new."""
+        ...
+
+
+class NodeWatch:
+    """All nodes, while this process leads. The node of this process always responds."""
+
+    def __init__(self, heartbeats: Heartbeats, nodes: Table[Node], own: str, is_steady: Callable[[], bool]) -> None:
+        """
+        Args:
+            own: name of the node in this process.
+            is_steady: returns whether this process's own heartbeats were taken lately; otherwise no node is given up.
+        """
+        self._heartbeats, self._table, self._own, self._is_steady = heartbeats, nodes, own, is_steady
+        self._observer: NodeObserver | None = None
+        self.nodes: dict[str, Node] = {}
+        """By name; what is known of those that respond, and of those lost lately."""
+        self._alive: set[str] = {own}
+        self._read, self._polled = asyncio.Event(), asyncio.Event()
+
+    def responds(self, node: str) -> bool:
+        """Return whether a node is alive."""
+        return node in self._alive
+
+    def alive(self) -> list[str]:
+        """Return the names of the nodes that respond."""
+        return sorted(self._alive)
+
+    def memory_bytes(self) -> int:
+        """Return the memory of all nodes that respond."""
+        return sum(node.memory_bytes for name, node in self.nodes.items() if name in self._alive)
+
+    async def synced(self) -> None:
+        """Wait until it is known which nodes respond."""
+        await self._polled.wait()
+
+    def begin(self, observer: NodeObserver) -> None:
+        """Report changes from now on."""
+        self._observer = observer
+
+    async def run(self) -> None:
+        """Follow the nodes until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(follow_table(self._table, self.nodes, lambda _: None, self._read))
+            await self._read.wait()
+            while True:
+                try:
+                    await self._poll()
+                except StoreUnavailableError as error:
+                    log.warning("heartbeats not read", error=str(error))
+                await asyncio.sleep(POLL_SECONDS)
+
+    async def _poll(self) -> None:
+        ages = await self._heartbeats.ages()
+        silent = {node for node in {*self.nodes, *ages} if ages.get(node, DEAD_SECONDS) >= DEAD_SECONDS}
+        for node in {*self.nodes, *ages} - silent - self._alive:
+            if node in self.nodes:
+                self._returned(node)
+        if self._is_steady():
+            for node in (silent & {*self.nodes, *self._alive}) - {self._own}:
+                await self._lost(node)
+            self._polled.set()
+        elif not self._polled.is_set():
+            # Nothing is known of the time before: who is in the table counts as alive for now.
+            self._alive |= self.nodes.keys()
+            self._polled.set()
+
+    def _returned(self, node: str) -> None:
+        self._alive.add(node)
+        log.info("node responds", node=node)
+        if self._observer is not None:
+            self._observer.node_returned(node)
+
+    async def _lost(self, node: str) -> None:
+        responded = node in self._alive
+        self._alive.discard(node)
+        if responded:
+            log.warning("node does not respond", node=node, seconds=DEAD_SECONDS)
+            if self._observer is not None:
+                self._observer.node_lost(node)
+        if node in self.nodes:
+            await self._table.remove(node)

@@ -1,0 +1,125 @@
+"""The leader's way to all nodes: to the one in this process through memory, to the others through tables.
+
+What the leader assigns to its own node is written as well: another process may lead next, or this one restart.
+"""
+
+import asyncio
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+from autoscaler.decision.armed_pool import ArmingCandidate
+from autoscaler.link.memory import MemoryLink
+from autoscaler.link.protocol import ArmedOffer, Blueprint, InstanceReport, LeaderEnd
+from autoscaler.link.tables import TableLink
+from autoscaler.runtime.model import Usage
+from knoll.messages.assignments import Assignment
+
+PREPARE_SECONDS = 0.5
+"""Changes of what nodes prepare are written together."""
+
+
+class ClusterLink:
+    """See `NodeLink`."""
+
+    def __init__(
+        self, own: str, memory: MemoryLink, tables: TableLink, schedulable: Callable[[], Sequence[str]]
+    ) -> None:
+        """
+        Args:
+            own: name of the node in this process.
+            schedulable: returns the nodes that may get instances, in any order.
+        """
+        self._own, self._memory, self._tables, self._schedulable = own, memory, tables, schedulable
+        self._changed = asyncio.Event()
+        self._leader: LeaderEnd | None = None
+
+    async def synced(self) -> None:
+        await self._tables.synced()
+
+    def connect(self, leader: LeaderEnd) -> None:
+        self._leader = leader
+        self._tables.connect(leader)
+        self._memory.connect(leader, self._own_candidates)
+
+    def disconnect(self) -> None:
+        self._leader = None
+        self._memory.disconnect()
+        self._tables.disconnect()
+
+    def reports(self) -> Iterable[InstanceReport]:
+        return (*self._memory.reports(), *self._tables.reports())
+
+    def assignments(self) -> Iterable[Assignment]:
+        return self._tables.assignments()
+
+    def assign(self, assignment: Assignment, blueprint: Blueprint | None = None) -> InstanceReport | None:
+        if assignment.node != self._own:
+            return self._tables.assign(assignment)
+        report = self._memory.assign(assignment, blueprint)
+        self._tables.assign(assignment)
+        return report
+
+    def withdraw(self, instance: str) -> None:
+        self._memory.withdraw(instance)
+        self._tables.withdraw(instance)
+
+    def returned(self, node: str) -> None:
+        self._tables.returned(node)
+
+    def hold(self, armed: str) -> None:
+        self._memory.hold(armed)
+
+    def armed(self, uid: str) -> Sequence[ArmedOffer]:
+        others = (offer for offer in self._tables.armed(uid) if offer.node != self._own)
+        return [*self._memory.armed(uid), *others]
+
+    def armed_total(self) -> int:
+        return self._tables.armed_total()
+
+    def candidates_changed(self) -> None:
+        self._memory.candidates_changed()
+        self._changed.set()
+
+    def set_warm_demand(self, revisions: int) -> None:
+        self._memory.set_warm_demand(revisions)
+        self._tables.set_warm_demand(revisions)
+        self._changed.set()
+
+    async def usage(self, instances: Sequence[str]) -> Mapping[str, Usage]:
+        others = await self._tables.usage(instances)
+        own = {report.name for report in self._memory.reports()}
+        return {**others, **await self._memory.usage([name for name in instances if name in own])}
+
+    async def run(self) -> None:
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._tables.run())
+            tasks.create_task(self._prepare())
+
+    async def _prepare(self) -> None:
+        while True:
+            await self._changed.wait()
+            await asyncio.sleep(PREPARE_SECONDS)
+            self._changed.clear()
+            if self._leader is None:
+                continue
+            shares: dict[str, list[ArmingCandidate]] = {node: [] for node in self._schedulable()}
+            for candidate in self._leader.arming_candidates():
+                if shares:
+                    shares[preferred_node(candidate.uid, list(shares))].append(candidate)
+            for node, candidates in shares.items():
+                if node != self._own:
+                    self._tables.prepare(node, candidates)
+
+    def _own_candidates(self) -> Iterator[ArmingCandidate]:
+        nodes = self._schedulable()
+        for candidate in self._leader.arming_candidates() if self._leader and nodes else ():
+            if preferred_node(candidate.uid, nodes) == self._own:
+                yield candidate
+
+
+def preferred_node(uid: str, nodes: Sequence[str]) -> str:
+    """Return the node that arms an instance of a Revision. It changes for few Revisions when nodes come and go.
+
+    Source: rendezvous hashing. Args: nodes: at least one.
+    """
+    return max(nodes, key=lambda node: hashlib.blake2b(f"{uid} {node}".encode(), digest_size=8).digest())

@@ -1,0 +1,142 @@
+"""One machine of several: its node role runs as long as the process, its leader role while it holds the lease."""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+
+from autoscaler.kubelet.adoption import LastPublished
+from autoscaler.kubelet.kubelet import Kubelet, NodeOptions
+from autoscaler.kubelet.node_tables import NodeTables
+from autoscaler.kubelet.registration import NodeRegistration
+from autoscaler.leader.leader import Leader, LeaderOptions, Nodes, PublishedTables
+from autoscaler.leader.node_watch import NodeWatch
+from autoscaler.link.cluster import ClusterLink
+from autoscaler.link.memory import MemoryLink
+from autoscaler.link.tables import LinkTables, TableLink
+from autoscaler.placement.protocol import Placer
+from autoscaler.probes.checks import Checker
+from autoscaler.revisions.revision_scaler import RevisionScaler
+from autoscaler.roles.duty import take_over
+from autoscaler.roles.published import last_published
+from autoscaler.runtime.protocol import Runtime
+from knoll.messages.nodes import NODES, Node
+from knoll.redis.client import RedisClient
+from knoll.redis.heartbeats import Heartbeats
+from knoll.redis.lease import Lease
+from knoll.store.protocol import Store
+from knoll.tables.redis_tables import RedisTable
+
+LEASE_SECONDS = 3.0
+"""A leader that is lost with its machine is replaced after this time: its endpoints must not stay for longer."""
+
+
+@dataclass(frozen=True, slots=True)
+class MachineAddress:
+    """Where the other machines reach this one."""
+
+    address: str = ""
+    relay_port: int = 0
+    admin_port: int = 0
+    engine_id: str = ""
+    """In the engine's cluster."""
+
+
+class ClusterNode:
+    """Both roles of one process."""
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        checker: Checker,
+        store: Store,
+        redis: RedisClient,
+        options: tuple[NodeOptions, LeaderOptions],
+        make_placer: Callable[[Kubelet, NodeWatch], Placer],
+        address: MachineAddress,
+    ) -> None:
+        """
+        Args:
+            make_placer: called each time that this process begins to lead.
+
+        One parameter more than the style allows: it connects everything that a process has.
+        """
+        self._store, self._redis, self._make_placer = store, redis, make_placer
+        node_options, self._leader_options = options
+        self.kubelet = Kubelet(runtime, checker, store, redis, node_options)
+        self.address = address
+        self._tables, self._link_tables = PublishedTables.of(redis), LinkTables.of(redis)
+        self._heartbeats = Heartbeats(redis, NODES)
+        self._nodes = RedisTable(redis, NODES, Node)
+        self._node_tables = NodeTables(self.kubelet, self._link_tables, node_options.clock)
+        self._registration = NodeRegistration(self._heartbeats, self._nodes, self._entry)
+        self._started = node_options.clock()
+        self.leader: Leader | None = None
+        """None while another process leads."""
+
+    @property
+    def scalers(self) -> Mapping[str, RevisionScaler]:
+        """By uid; empty while another process leads."""
+        return self.leader.registry.by_uid if self.leader else {}
+
+    @property
+    def problem(self) -> str:
+        """Why instances cannot be started here; empty when they can."""
+        return self.kubelet.isolation.problem
+
+    async def run(self, lease: Lease | None) -> None:
+        """Run until cancelled; instances keep running.
+
+        Args:
+            lease: None for a machine that never leads.
+        """
+        await take_over(self.kubelet.runtime)
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self.kubelet.run(self._last_published))
+            await self.kubelet.adopted.wait()
+            tasks.create_task(self._node_tables.run())
+            await self._node_tables.compared.wait()
+            tasks.create_task(self._registration.run())
+            if lease is not None:
+                tasks.create_task(lease.lead(self._lead))
+
+    async def _lead(self) -> None:
+        watch = NodeWatch(self._heartbeats, self._nodes, self.kubelet.name, self._registration.is_steady)
+        leader: Leader | None = None
+
+        def schedulable() -> list[str]:
+            excluded = leader.excluded if leader else frozenset[str]()
+            return [node for node in watch.alive() if node not in excluded]
+
+        own = self.kubelet.name
+        link = ClusterLink(
+            own, MemoryLink(self.kubelet), TableLink(self._link_tables, watch.responds, own), schedulable
+        )
+        nodes = Nodes(link, self._make_placer(self.kubelet, watch), watch.memory_bytes, own, watch.responds, watch)
+        leader = self.leader = Leader(
+            nodes, self.kubelet.followed, self._store, self._redis, self._tables, self._leader_options
+        )
+        try:
+            await leader.run()
+        finally:
+            self.leader = None
+
+    async def _last_published(self) -> LastPublished:
+        """Return what this node reported; of a machine that was the only one before, what its leader published."""
+        before, own = await last_published(self._tables), await self._node_tables.last_published()
+        return LastPublished({**before.endpoints, **own.endpoints}, {**before.rows, **own.rows})
+
+    def _entry(self) -> Node:
+        capacity = self.kubelet.reservations.capacity
+        assert capacity is not None, "the entry is written once the machine is known"
+        return Node(
+            name=self.kubelet.name,
+            address=self.address.address,
+            relay_port=self.address.relay_port,
+            admin_port=self.address.admin_port,
+            cores=capacity.cores,
+            memory_bytes=capacity.memory_bytes,
+            version=f"v{version('knoll')}",
+            engine_id=self.address.engine_id,
+            started=self._started,
+        )

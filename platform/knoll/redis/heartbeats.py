@@ -1,0 +1,45 @@
+"""Heartbeats of nodes: cheap for Redis, which neither syncs its file nor writes to it for them."""
+
+from collections.abc import Mapping
+
+from knoll.redis import keys
+from knoll.redis.client import RedisClient, Script
+
+INTERVAL_SECONDS = 1.0
+DEAD_SECONDS = 3.0
+"""A node whose last heartbeat is older does not respond."""
+
+# KEYS: heartbeats, entries of the table of nodes. ARGV: node.
+# Replicas get the heartbeat, so that nodes do not seem dead after a failover; the file does not.
+_BEAT = Script("""
+local time = redis.call('TIME')
+redis.set_repl(redis.REPL_REPLICA)
+redis.call('HSET', KEYS[1], ARGV[1], time[1] .. '.' .. string.format('%06d', time[2]))
+return redis.call('HEXISTS', KEYS[2], ARGV[1])
+""")
+
+
+class Heartbeats:
+    """The heartbeats of all nodes of a platform."""
+
+    def __init__(self, redis: RedisClient, nodes: str) -> None:
+        """
+        Args:
+            redis: made by `client.connect`; stays the caller's.
+            nodes: name of the table of nodes.
+        """
+        self._redis, self._keys = redis, [keys.NODE_HEARTBEATS, keys.table(nodes)]
+
+    async def beat(self, node: str) -> bool:
+        """Record that a node is alive; returns whether it is in the table of nodes. Raises: StoreUnavailableError."""
+        return bool(await self._redis.run(_BEAT, self._keys, [node]))
+
+    async def ages(self) -> Mapping[str, float]:
+        """Return the seconds since the last heartbeat of each node. Raises: StoreUnavailableError."""
+        (seconds, micros), beats = await self._redis.transaction(("TIME",), ("HGETALL", self._keys[0]))
+        now = int(seconds) + int(micros) / 1e6
+        return {node.decode(): now - float(beat) for node, beat in beats.items()}
+
+    async def forget(self, node: str) -> None:
+        """Forget a node that is not part of the platform any more. Raises: StoreUnavailableError."""
+        await self._redis.execute("HDEL", self._keys[0], node)

@@ -1,0 +1,259 @@
+"""Several machines, each with an autoscaler process and an engine of its own, on one real Redis.
+
+A machine reaches Redis through a cable that can be cut. A process that dies does so without a word: its cable is cut
+first.
+"""
+
+import asyncio
+import contextlib
+import random
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+from urllib.parse import urlsplit
+
+import msgspec
+
+from autoscaler.kubelet.kubelet import NodeOptions
+from autoscaler.leader.leader import LeaderOptions
+from autoscaler.probes.checks import Checker
+from autoscaler.roles.cluster_node import ClusterNode, MachineAddress
+from knoll.messages.assignments import ASSIGNMENTS, Assignment
+from knoll.messages.endpoints import ENDPOINTS, Endpoint, RevisionEndpoints
+from knoll.messages.instances import INSTANCES, RevisionInstances
+from knoll.messages.members import MEMBERS, Member
+from knoll.messages.nodes import NODES, Node
+from knoll.messages.reports import Poke
+from knoll.redis import keys
+from knoll.redis.client import RedisClient, connect
+from knoll.redis.lease import Lease
+from knoll.store.redis_store import RedisStore
+from knoll.tables.redis_tables import RedisTable
+from knoll.values import kinds
+from tests.doubles.fake_engine import FakeEngine
+from tests.doubles.fake_runtime import FakeRuntime
+from tests.doubles.spread_placer import SpreadPlacer
+from tests.unit.autoscaler.sample_revisions import body
+from tests.waiting import eventually
+
+LEASE_SECONDS = 1.0
+
+
+class Cable:
+    """A TCP connection to Redis that can be cut: nothing passes then, and nothing is closed."""
+
+    def __init__(self, redis_url: str) -> None:
+        parts = urlsplit(redis_url)
+        self._target = parts.hostname or "127.0.0.1", parts.port or 6379
+        self._server: asyncio.Server | None = None
+        self._connections: set[asyncio.Task[None]] = set()
+        self._whole = asyncio.Event()
+        self._whole.set()
+
+    async def open(self) -> str:
+        """Return the URL at which Redis is reached through it."""
+        self._server = await asyncio.start_server(self._connected, "127.0.0.1", 0)
+        return f"redis://127.0.0.1:{self._server.sockets[0].getsockname()[1]}/0"
+
+    def cut(self) -> None:
+        self._whole.clear()
+
+    def mend(self) -> None:
+        self._whole.set()
+
+    async def close(self) -> None:
+        for connection in self._connections:
+            connection.cancel()
+        await asyncio.gather(*self._connections, return_exceptions=True)
+        if self._server is not None:
+            self._server.close()
+
+    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._connections.add(task)
+        try:
+            await self._whole.wait()
+            far_reader, far_writer = await asyncio.open_connection(*self._target)
+            try:
+                async with asyncio.TaskGroup() as tasks:
+                    tasks.create_task(self._pump(reader, far_writer))
+                    tasks.create_task(self._pump(far_reader, writer))
+            finally:
+                far_writer.close()
+        except (asyncio.CancelledError, ExceptionGroup, OSError):
+            pass
+        finally:
+            writer.close()
+            self._connections.discard(task)
+
+    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(1 << 16):
+            await self._whole.wait()
+            writer.write(data)
+            await writer.drain()
+        raise ConnectionResetError
+
+
+class Machine:
+    """One machine: its engine outlives its process."""
+
+    def __init__(self, name: str, redis_url: str) -> None:
+        self.name, self.engine, self.cable = name, FakeEngine(), Cable(redis_url)
+        self.node: ClusterNode | None = None
+        self.armed_instances = 0
+        """How many instances the next process arms."""
+        self._running: asyncio.Task[None] | None = None
+
+    @property
+    def leads(self) -> bool:
+        return self.node is not None and self.node.leader is not None
+
+    def instances(self) -> list[str]:
+        """Names of the instances that run here."""
+        return sorted(name for name, each in self.engine.instances.items() if each.state() != "armed")
+
+    async def start(self, *, leads: bool = True) -> None:
+        """Run its process. Args: leads: it may lead."""
+        url = await self.cable.open()
+        began = asyncio.Event()
+
+        async def run() -> None:
+            redis = connect(url, self.name)
+            store = RedisStore(redis)
+            try:
+                async with FakeRuntime(self.engine) as runtime, Checker() as checker:
+                    options = (
+                        NodeOptions(
+                            name=self.name,
+                            armed_instances=self.armed_instances,
+                            memory=lambda: (16 * 1024**3, 8 * 1024**3),
+                        ),
+                        LeaderOptions(tick_seconds=0.1),
+                    )
+                    address = MachineAddress("10.77.0.1", 8444, 8082)
+                    self.node = ClusterNode(
+                        runtime, checker, store, redis, options, lambda _, watch: SpreadPlacer(watch.alive), address
+                    )
+                    began.set()
+                    await self.node.run(Lease(redis, "autoscaler", self.name, ttl=LEASE_SECONDS) if leads else None)
+            finally:
+                self.node = None
+                await store.close()
+                await redis.aclose()
+
+        self._running = asyncio.create_task(run(), name=f"machine {self.name}")
+        await began.wait()
+
+    async def stop(self) -> None:
+        """End its process with a word; instances keep running."""
+        if self._running is not None:
+            self._running.cancel()
+            await asyncio.gather(self._running, return_exceptions=True)
+            self._running = None
+        await self.cable.close()
+
+    async def kill(self) -> None:
+        """End its process without a word; instances keep running."""
+        self.cable.cut()
+        await self.stop()
+        self.cable.mend()
+
+    async def lose_power(self) -> None:
+        """End everything on it."""
+        await self.kill()
+        await FakeRuntime(self.engine).destroy()
+        self.engine.instances.clear()
+
+
+class Cluster:
+    """All machines of one platform."""
+
+    def __init__(self, redis: RedisClient, redis_url: str, names: tuple[str, ...] = ("n1", "n2", "n3")) -> None:
+        self.redis, self.store = redis, RedisStore(redis)
+        self.machines = {name: Machine(name, redis_url) for name in names}
+        first = random.randint(16, 200)
+        for number, machine in enumerate(self.machines.values()):
+            machine.engine.use_network(first + number)
+        self.endpoints: RedisTable[RevisionEndpoints] = RedisTable(redis, ENDPOINTS, RevisionEndpoints)
+        self.rows: RedisTable[RevisionInstances] = RedisTable(redis, INSTANCES, RevisionInstances)
+        self.nodes: RedisTable[Node] = RedisTable(redis, NODES, Node)
+        self.assignments: RedisTable[Assignment] = RedisTable(redis, ASSIGNMENTS, Assignment)
+        self.members: RedisTable[Member] = RedisTable(redis, MEMBERS, Member)
+
+    async def start(self, *names: str) -> None:
+        """Run machines, the first of them as the leader."""
+        first, *others = names or self.machines
+        await self.machines[first].start()
+        await eventually(lambda: self.machines[first].leads, condition=f"{first} leads")
+        for name in others:
+            await self.machines[name].start()
+        await self.registered(first, *others)
+
+    async def registered(self, *names: str) -> None:
+        """Wait until exactly these nodes are in the table, and the leader knows them."""
+
+        async def are() -> bool:
+            _, entries = await self.nodes.snapshot()
+            return sorted(entries) == sorted(names) and sorted(self.alive()) == sorted(names)
+
+        await eventually(are, condition=f"nodes {names}")
+
+    def alive(self) -> list[str]:
+        """Nodes that respond, as the leader knows them."""
+        leader = self.leader.node
+        assert leader is not None
+        assert leader.leader is not None
+        watch = leader.leader.watch
+        return watch.alive() if watch is not None else []
+
+    @property
+    def leader(self) -> Machine:
+        leaders = [machine for machine in self.machines.values() if machine.leads]
+        assert len(leaders) == 1, leaders
+        return leaders[0]
+
+    async def apply(self, name: str = "hello-00001", **more: Any) -> str:
+        """Create a Revision whose images are resolved; returns `namespace/name`."""
+        await self.store.create(kinds.REVISION.id, body(name, **more))
+        return f"default/{name}"
+
+    async def ready(self, key: str, count: int, *, on: set[str] | None = None) -> tuple[Endpoint, ...]:
+        """Wait until exactly this many endpoints are published, all ready, and as many instances run.
+
+        Args:
+            on: the machines that they are on.
+        """
+
+        async def are() -> tuple[Endpoint, ...]:
+            _, entries = await self.endpoints.snapshot()
+            endpoints = entries[key][1].endpoints if key in entries else ()
+            assert [endpoint.state for endpoint in endpoints] == ["ready"] * count, endpoints
+            running = {(machine.name, name) for machine in self.machines.values() for name in machine.instances()}
+            assert {(each.node, each.id) for each in endpoints} == running
+            assert on is None or {each.node for each in endpoints} == on
+            return endpoints
+
+        return await eventually(are, condition=f"{count} ready endpoints")
+
+    async def poke(self, key: str) -> None:
+        poke = Poke("activator-1", key, time.time(), 1)
+        await self.redis.execute("PUBLISH", keys.POKES, msgspec.json.encode(poke))
+
+    async def close(self) -> None:
+        for machine in self.machines.values():
+            machine.cable.mend()
+            await machine.stop()
+            await FakeRuntime(machine.engine).destroy()
+        await self.store.close()
+
+
+@contextlib.asynccontextmanager
+async def cluster_on(redis_url: str) -> AsyncIterator[Cluster]:
+    redis = connect(redis_url, "cluster-test")
+    cluster = Cluster(redis, redis_url)
+    try:
+        yield cluster
+    finally:
+        await cluster.close()
+        await redis.aclose()

@@ -1,0 +1,339 @@
+"""The contract between leader and node, in memory and over tables in Redis."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from contextlib import asynccontextmanager
+from typing import Protocol, TypeVar
+
+import msgspec
+import pytest
+
+from autoscaler.decision.armed_pool import ArmingCandidate
+from autoscaler.instances.transitions import LifecycleState
+from autoscaler.kubelet.adoption import LastPublished
+from autoscaler.kubelet.kubelet import Kubelet, NodeOptions
+from autoscaler.kubelet.node_tables import NodeTables
+from autoscaler.link.memory import MemoryLink
+from autoscaler.link.protocol import InstanceReport, NodeLink
+from autoscaler.link.tables import LinkTables, TableLink
+from autoscaler.probes.checks import Checker
+from knoll.messages.assignments import Assignment
+from knoll.redis.client import RedisClient, connected
+from knoll.store.redis_store import RedisStore
+from knoll.values import kinds
+from tests.doubles.fake_engine import FakeEngine
+from tests.doubles.fake_runtime import FakeRuntime
+from tests.unit.autoscaler.sample_revisions import body
+from tests.waiting import eventually
+
+NODE = "n1"
+KEY, UID = "default/hello-00001", "uid-hello-00001"
+ASSIGNED = Assignment("hello-1", NODE, KEY, UID, 1000.0)
+
+
+class RecordingLeader:
+    """What a node tells and asks; waits for requests end when `drained` is set."""
+
+    def __init__(self, link: NodeLink) -> None:
+        self.link = link
+        self.reports = {report.name: report for report in link.reports()}
+        self.changed: list[str] = []
+        self.removed: list[str] = []
+        self.waits: list[tuple[str, str, float]] = []
+        self.drained = asyncio.Event()
+        self.candidates: list[ArmingCandidate] = []
+        link.connect(self)
+
+    def arming_candidates(self) -> Iterator[ArmingCandidate]:
+        return iter(self.candidates)
+
+    def instance_changed(self, revision: str) -> None:
+        self.changed.append(revision)
+
+    def instance_removed(self, name: str) -> None:
+        self.removed.append(name)
+        self.link.withdraw(name)
+
+    def instance_reported(self, report: InstanceReport) -> None:
+        self.reports[report.name] = report
+
+    async def wait_until_drained(self, name: str, revision: str, grace_seconds: float) -> bool:
+        self.waits.append((name, revision, grace_seconds))
+        await self.drained.wait()
+        return True
+
+    def capacity_short(self) -> None: ...
+    def sources_changed(self, uid: str) -> None: ...
+
+    def assign(self, assignment: Assignment) -> None:
+        report = self.link.assign(assignment)
+        if report is not None:
+            self.reports[report.name] = report
+
+    async def reaches(self, state: LifecycleState, name: str = "hello-1") -> InstanceReport:
+        """Wait until the node reports an instance in a state."""
+
+        async def does() -> InstanceReport:
+            assert name in self.reports
+            assert self.reports[name].state is state, self.reports[name].state
+            return self.reports[name]
+
+        return await eventually(does, condition=f"{name} is {state.value}")
+
+
+class Form(Protocol):
+    """One form of the link, and its node."""
+
+    engine: FakeEngine
+    kubelet: Kubelet
+
+    async def lead(self) -> RecordingLeader:
+        """Begin to lead; an earlier leader has ended."""
+        ...
+
+    def prepare(self, leader: RecordingLeader, candidates: Iterable[ArmingCandidate]) -> None: ...
+
+
+class Node:
+    """A node with one Revision."""
+
+    def __init__(self, redis: RedisClient, tasks: asyncio.TaskGroup, runtime: FakeRuntime, checker: Checker) -> None:
+        self.engine, self.store = runtime.engine, RedisStore(redis)
+        options = NodeOptions(name=NODE, armed_instances=2, memory=lambda: (16 * 1024**3, 8 * 1024**3))
+        self.kubelet = Kubelet(runtime, checker, self.store, redis, options)
+        self.redis, self._tasks = redis, tasks
+        self.running: list[asyncio.Task[None]] = []
+
+    async def start(self) -> None:
+        await self.store.create(kinds.REVISION.id, body())
+
+        async def nothing() -> LastPublished:
+            return LastPublished()
+
+        self.spawn(self.kubelet.run(nothing))
+        await self.kubelet.adopted.wait()
+
+    def spawn(self, work: object) -> asyncio.Task[None]:
+        task: asyncio.Task[None] = self._tasks.create_task(work)  # type: ignore[arg-type]
+        self.running.append(task)
+        return task
+
+    async def stop(self) -> None:
+        for task in self.running:
+            task.cancel()
+        await asyncio.gather(*self.running, return_exceptions=True)
+        await FakeRuntime(self.engine).destroy()
+        await self.store.close()
+
+
+class InMemory(Node):
+    """Leader and node call each other."""
+
+    async def lead(self) -> RecordingLeader:
+        link = MemoryLink(self.kubelet)
+        self.spawn(link.run())
+        await link.synced()
+        return RecordingLeader(link)
+
+    def prepare(self, leader: RecordingLeader, candidates: Iterable[ArmingCandidate]) -> None:
+        leader.candidates = list(candidates)
+        leader.link.candidates_changed()
+
+
+class OverTables(Node):
+    """Leader and node meet in Redis."""
+
+    async def start(self) -> None:
+        await super().start()
+        self.tables = LinkTables.of(self.redis)
+        node_tables = NodeTables(self.kubelet, self.tables, self.kubelet.deps.clock)
+        await node_tables.last_published()
+        self.spawn(node_tables.run())
+        await node_tables.compared.wait()
+
+    async def lead(self) -> RecordingLeader:
+        link = TableLink(self.tables, lambda node: node == NODE)
+        self.spawn(link.run())
+        await link.synced()
+        return RecordingLeader(link)
+
+    def prepare(self, leader: RecordingLeader, candidates: Iterable[ArmingCandidate]) -> None:
+        assert isinstance(leader.link, TableLink)
+        leader.link.prepare(NODE, candidates)
+
+
+N = TypeVar("N", InMemory, OverTables)
+
+
+@asynccontextmanager
+async def running(make: Callable[..., N], redis_url: str) -> AsyncIterator[N]:
+    async with (
+        connected(redis_url, "link-test") as redis,
+        FakeRuntime(FakeEngine()) as runtime,
+        Checker() as checker,
+        asyncio.TaskGroup() as tasks,
+    ):
+        node = make(redis, tasks, runtime, checker)
+        await node.start()
+        try:
+            yield node
+        finally:
+            await node.stop()
+
+
+@pytest.fixture(params=[InMemory, OverTables], ids=["memory", "tables"])
+async def form(request: pytest.FixtureRequest, redis_url: str) -> AsyncIterator[Form]:
+    async with running(request.param, redis_url) as node:
+        yield node
+
+
+@pytest.fixture
+async def over_tables(redis_url: str) -> AsyncIterator[OverTables]:
+    async with running(OverTables, redis_url) as node:
+        yield node
+
+
+async def serving(leader: RecordingLeader) -> InstanceReport:
+    leader.assign(ASSIGNED)
+    return await leader.reaches(LifecycleState.READY)
+
+
+def then(goal: str, generation: int, requested: float = 1000.0) -> Assignment:
+    return msgspec.structs.replace(ASSIGNED, goal=goal, generation=generation, requested=requested)
+
+
+async def test_an_assigned_instance_starts_and_its_report_tells_all_of_it(form: Form) -> None:
+    leader = await form.lead()
+    report = await serving(leader)
+    assert (report.name, report.node, report.revision, report.uid) == ("hello-1", NODE, KEY, UID)
+    assert (report.created, report.generation, report.was_in_service, report.failure) == (1000.0, 1, True, None)
+    endpoint, row = report.endpoint(), report.row()
+    assert endpoint is not None
+    assert (endpoint.id, endpoint.state, endpoint.node, endpoint.host) == ("hello-1", "ready", NODE, row.address)
+    assert (row.stage, row.node, row.containers[0].running) == ("ready", NODE, True)
+    assert KEY in leader.changed
+    assert {each.name for each in leader.link.reports()} == {"hello-1"}
+
+
+async def test_an_instance_is_removed_once_the_leader_has_heard_that_no_request_is_left(form: Form) -> None:
+    leader = await form.lead()
+    await serving(leader)
+    leader.assign(then("removed", 2))
+    await eventually(lambda: leader.waits, condition="the node asks for the wait")
+    assert leader.waits == [("hello-1", KEY, 300.0)]
+    report = await leader.reaches(LifecycleState.DRAINING)
+    endpoint = report.endpoint()
+    assert endpoint is not None
+    assert endpoint.state == "draining"
+    assert "hello-1" in form.engine.instances
+    leader.drained.set()
+    await eventually(lambda: leader.removed, condition="its end is reported")
+    assert leader.removed == ["hello-1"]
+    assert report.state is LifecycleState.REMOVED
+    assert not form.engine.instances
+
+
+async def test_an_instance_is_paused_and_serves_again(form: Form) -> None:
+    leader = await form.lead()
+    leader.drained.set()
+    await serving(leader)
+    leader.assign(then("paused", 2))
+    report = await leader.reaches(LifecycleState.PAUSED)
+    assert report.endpoint() is None
+    assert report.idle_since > 0
+    assert report.kept_bytes > 0
+    leader.assign(then("serving", 3, requested=2000.0))
+    report = await leader.reaches(LifecycleState.READY)
+    endpoint = report.endpoint()
+    assert endpoint is not None
+    assert endpoint.timing is not None
+    assert endpoint.timing.requested == 2000.0
+
+
+async def test_a_paused_instance_is_stopped(form: Form) -> None:
+    leader = await form.lead()
+    leader.drained.set()
+    await serving(leader)
+    leader.assign(then("paused", 2))
+    await leader.reaches(LifecycleState.PAUSED)
+    leader.assign(then("stopped", 3))
+    await leader.reaches(LifecycleState.STOPPED)
+
+
+async def test_an_assignment_that_arrives_again_or_late_changes_nothing(form: Form) -> None:
+    leader = await form.lead()
+    leader.drained.set()
+    await serving(leader)
+    leader.assign(then("paused", 3))
+    await leader.reaches(LifecycleState.PAUSED)
+    form.kubelet.assign(then("removed", 2))
+    form.kubelet.assign(ASSIGNED)
+    assert form.kubelet.instances["hello-1"].state is LifecycleState.PAUSED
+
+
+async def test_an_instance_that_is_not_ready_any_more_is_removed_instead_of_paused(form: Form) -> None:
+    leader = await form.lead()
+    leader.drained.set()
+    form.engine.start_seconds = 3600.0
+    leader.assign(ASSIGNED)
+    await leader.reaches(LifecycleState.STARTING)
+    leader.assign(then("paused", 2))
+    await eventually(lambda: leader.removed == ["hello-1"], condition="it is removed")
+
+
+async def test_an_instance_whose_sandbox_is_lost_is_reported(form: Form) -> None:
+    leader = await form.lead()
+    await serving(leader)
+    form.engine.lose("hello-1")
+    await eventually(lambda: leader.removed == ["hello-1"], condition="its end is reported")
+
+
+async def test_instances_go_on_without_a_leader_and_the_next_one_takes_them_over(form: Form) -> None:
+    first = await form.lead()
+    await serving(first)
+    first.link.disconnect()
+    second = await form.lead()
+    report = second.reports["hello-1"]
+    assert (report.state, report.generation) == (LifecycleState.READY, 1)
+    second.drained.set()
+    second.assign(then("removed", 2))
+    await eventually(lambda: second.removed == ["hello-1"], condition="the new leader removes it")
+    assert not first.waits
+    assert not first.removed
+
+
+async def test_a_wait_that_a_leader_has_left_begins_again_with_the_next_one(form: Form) -> None:
+    first = await form.lead()
+    await serving(first)
+    first.assign(then("removed", 2))
+    await eventually(lambda: first.waits, condition="the first leader waits")
+    first.link.disconnect()
+    second = await form.lead()
+    await eventually(lambda: second.waits, condition="the second leader waits")
+    first.drained.set()
+    await asyncio.sleep(0)
+    assert "hello-1" in form.engine.instances
+    second.drained.set()
+    await eventually(lambda: not form.engine.instances, condition="it ends")
+
+
+async def test_an_armed_instance_is_offered_and_an_assignment_of_its_name_releases_it(form: Form) -> None:
+    leader = await form.lead()
+    form.prepare(leader, [ArmingCandidate(UID, form.kubelet.deps.clock())])
+    await eventually(lambda: leader.link.armed(UID), condition="one is armed")
+    (offer,) = leader.link.armed(UID)
+    assert offer.node == NODE
+    assert leader.link.armed_total() == 1
+    assert list(leader.link.reports()) == []
+    leader.link.hold(offer.name)
+    leader.assign(msgspec.structs.replace(ASSIGNED, instance=offer.name))
+    report = await leader.reaches(LifecycleState.READY, offer.name)
+    assert report.was_armed
+    await eventually(lambda: not leader.link.armed(UID), condition="it is not offered again")
+
+
+async def test_an_instance_of_a_revision_that_the_node_does_not_know_yet_starts_later(over_tables: OverTables) -> None:
+    leader = await over_tables.lead()
+    leader.assign(Assignment("later-1", NODE, "default/later-00001", "uid-later-00001", 1000.0))
+    await over_tables.store.create(kinds.REVISION.id, body("later-00001"))
+    await leader.reaches(LifecycleState.READY, "later-1")

@@ -1,0 +1,251 @@
+"""Several nodes and one leader: what is lost when any of them dies, is cut off, or comes back."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+
+from autoscaler.instances.transitions import LifecycleState
+from knoll.values import kinds
+from tests.component.autoscaler.cluster import Cluster, cluster_on
+from tests.waiting import eventually
+
+THREE = {"autoscaling.knative.dev/min-scale": "3", "autoscaling.knative.dev/initial-scale": "3"}
+
+
+@pytest.fixture
+async def cluster(redis_url: str) -> AsyncIterator[Cluster]:
+    async with cluster_on(redis_url) as cluster:
+        yield cluster
+
+
+async def test_instances_run_on_all_nodes_and_every_endpoint_names_its_node(cluster: Cluster) -> None:
+    await cluster.start()
+    key = await cluster.apply(annotations=THREE)
+    await cluster.ready(key, 3, on={"n1", "n2", "n3"})
+
+    async def shown() -> bool:
+        _, rows = await cluster.rows.snapshot()
+        return {row.node for row in rows[key][1].instances} == {"n1", "n2", "n3"} if key in rows else False
+
+    await eventually(shown, condition="each Pod names its node")
+    _, assignments = await cluster.assignments.snapshot()
+    assert {each.node for _, each in assignments.values()} == {"n1", "n2", "n3"}
+
+
+async def test_an_instance_on_another_node_is_drained_and_nothing_of_it_stays(cluster: Cluster) -> None:
+    await cluster.start()
+    key = await cluster.apply(annotations=THREE)
+    await cluster.ready(key, 3)
+    await cluster.store.delete(kinds.REVISION.id, "default", "hello-00001")
+
+    async def gone() -> bool:
+        tables = [await table.snapshot() for table in (cluster.assignments, cluster.members)]
+        instances = [name for machine in cluster.machines.values() for name in machine.engine.instances]
+        return not instances and all(not entries for _, entries in tables)
+
+    await eventually(gone, condition="no instance, assignment or member")
+
+
+async def test_a_machine_that_loses_its_power_is_replaced_and_comes_back_empty(cluster: Cluster) -> None:
+    await cluster.start()
+    key = await cluster.apply(annotations=THREE)
+    await cluster.ready(key, 3, on={"n1", "n2", "n3"})
+    await cluster.machines["n3"].lose_power()
+    await cluster.ready(key, 3, on={"n1", "n2"})
+    await cluster.registered("n1", "n2")
+    await cluster.machines["n3"].start()
+    await cluster.registered("n1", "n2", "n3")
+    await cluster.ready(key, 3, on={"n1", "n2"})
+
+
+async def test_a_node_that_was_cut_off_keeps_its_instances_and_loses_them_once_it_is_back(cluster: Cluster) -> None:
+    await cluster.start()
+    key = await cluster.apply(annotations=THREE)
+    before = await cluster.ready(key, 3, on={"n1", "n2", "n3"})
+    (cut_off,) = (each.id for each in before if each.node == "n3")
+    cluster.machines["n3"].cable.cut()
+
+    async def replaced() -> bool:
+        _, entries = await cluster.endpoints.snapshot()
+        endpoints = entries[key][1].endpoints
+        return {each.node for each in endpoints if each.state == "ready"} == {"n1", "n2"} and len(endpoints) == 3
+
+    await eventually(replaced, condition="the endpoint is withdrawn and another one takes its place")
+    assert cluster.machines["n3"].instances() == [cut_off], "a node without a leader keeps everything running"
+    cluster.machines["n3"].cable.mend()
+    await cluster.registered("n1", "n2", "n3")
+    after = await cluster.ready(key, 3)
+    assert cut_off not in {each.id for each in after}
+
+
+async def test_a_process_that_restarts_goes_on_with_what_is_assigned(cluster: Cluster) -> None:
+    await cluster.start()
+    key = await cluster.apply(annotations=THREE)
+    before = await cluster.ready(key, 3)
+    await cluster.machines["n2"].stop()
+    await cluster.machines["n2"].start()
+    assert {each.id for each in await cluster.ready(key, 3)} == {each.id for each in before}
+
+
+async def test_an_instance_that_was_lost_while_its_node_was_away_is_replaced_and_not_started_twice(
+    cluster: Cluster,
+) -> None:
+    await cluster.start()
+    key = await cluster.apply(annotations=THREE)
+    before = await cluster.ready(key, 3, on={"n1", "n2", "n3"})
+    (lost,) = (each.id for each in before if each.node == "n2")
+    await cluster.machines["n2"].lose_power()
+    await cluster.machines["n2"].start()  # at once: it is not missed
+    after = await cluster.ready(key, 3)
+    assert lost not in {each.id for each in after}
+
+
+async def test_the_lease_moves_while_instances_run(cluster: Cluster) -> None:
+    await cluster.start()
+    key = await cluster.apply(annotations=THREE)
+    before = await cluster.ready(key, 3)
+    # The process lives on as a node; another one takes the lease.
+    await cluster.redis.execute("SET", "knoll:lease:autoscaler", "another", "PX", 1500)
+    await eventually(lambda: not cluster.machines["n1"].leads, condition="n1 does not lead")
+    await eventually(lambda: any(each.leads for each in cluster.machines.values()), condition="there is a leader")
+    assert {each.id for each in await cluster.ready(key, 3)} == {each.id for each in before}
+    await cluster.store.delete(kinds.REVISION.id, "default", "hello-00001")
+    await eventually(lambda: not any(each.instances() for each in cluster.machines.values()), condition="they end")
+
+
+async def test_the_leader_dies_with_its_machine_and_another_one_takes_over(cluster: Cluster) -> None:
+    await cluster.start()
+    key = await cluster.apply(annotations=THREE)
+    await cluster.ready(key, 3, on={"n1", "n2", "n3"})
+    await cluster.machines["n1"].lose_power()
+    await eventually(lambda: any(each.leads for each in cluster.machines.values()), condition="another one leads")
+    await cluster.ready(key, 3, on={"n2", "n3"})
+
+
+async def test_a_leader_that_dies_between_command_and_bookkeeping_leaves_no_instance_twice(cluster: Cluster) -> None:
+    await cluster.start()
+    engine = cluster.machines["n2"].engine
+    engine.start_seconds = cluster.machines["n3"].engine.start_seconds = 1.0
+    key = await cluster.apply(annotations=THREE)
+
+    async def assigned() -> bool:
+        _, assignments = await cluster.assignments.snapshot()
+        return len(assignments) == 3
+
+    await eventually(assigned, condition="the assignments are written")
+    await cluster.machines["n1"].kill()  # what became of them is not published
+    await eventually(lambda: any(each.leads for each in cluster.machines.values()), condition="another one leads")
+    await cluster.machines["n1"].start()
+    await cluster.ready(key, 3)
+
+
+async def test_a_command_of_the_last_leader_is_carried_out_once(cluster: Cluster) -> None:
+    await cluster.start()
+    paused = {"knoll.dev/paused-retention-period": "1h", "autoscaling.knative.dev/window": "1s"}
+    key = await cluster.apply(annotations=paused)
+    (endpoint,) = await cluster.ready(key, 1)
+    machine = cluster.machines[endpoint.node]
+    await eventually(lambda: machine.engine.instances[endpoint.id].state() == "paused", condition="it is paused")
+    (leader,) = (each for each in cluster.machines.values() if each.leads)
+    await leader.kill()
+    await eventually(lambda: any(each.leads for each in cluster.machines.values()), condition="another one leads")
+    if not machine.node:
+        await machine.start()
+    await cluster.poke(key)
+    (again,) = await cluster.ready(key, 1)
+    assert again.id == endpoint.id
+
+
+async def test_a_cordoned_node_gets_nothing_new(cluster: Cluster) -> None:
+    await cluster.start()
+    await cluster.store.create(kinds.NODE.id, {"metadata": {"name": "n2"}, "spec": {"unschedulable": True}})
+    leader = cluster.leader.node
+    assert leader is not None
+    await eventually(lambda: leader.leader and leader.leader.excluded == {"n2"}, condition="the cordon is known")
+    key = await cluster.apply(annotations=THREE)
+    await cluster.ready(key, 3, on={"n1", "n3"})
+
+
+async def test_draining_a_node_replaces_its_instances_before_they_end(cluster: Cluster) -> None:
+    await cluster.start()
+    key = await cluster.apply(annotations=THREE)
+    before = await cluster.ready(key, 3, on={"n1", "n2", "n3"})
+    await cluster.store.create(kinds.NODE.id, {"metadata": {"name": "n2"}, "spec": {"unschedulable": True}})
+    leader = cluster.leader.node
+    assert leader is not None
+    await eventually(lambda: leader.leader and leader.leader.excluded == {"n2"}, condition="the cordon is known")
+    (leaving,) = (each.id for each in before if each.node == "n2")
+    least = asyncio.create_task(fewest_ready(cluster, key))
+    pod = {"metadata": {"namespace": "default", "name": leaving, "finalizers": ["knoll.dev/instance"]}}
+    await cluster.store.create(kinds.POD.id, pod)
+    await cluster.store.delete(kinds.POD.id, "default", leaving)
+    after = await cluster.ready(key, 3, on={"n1", "n3"})
+    assert leaving not in {each.id for each in after}
+    least.cancel()
+    assert fewest[key] == 3
+
+
+fewest: dict[str, int] = {}
+
+
+async def fewest_ready(cluster: Cluster, key: str) -> None:
+    """Record the smallest number of ready endpoints that is published."""
+    async for _ in cluster.endpoints.follow():
+        _, entries = await cluster.endpoints.snapshot()
+        ready = sum(each.state == "ready" for each in entries[key][1].endpoints)
+        fewest[key] = min(fewest.get(key, ready), ready)
+
+
+async def test_an_instance_that_starts_elsewhere_is_released_where_it_is_armed(cluster: Cluster) -> None:
+    for machine in cluster.machines.values():
+        machine.armed_instances = 3
+    await cluster.start()
+    keys = [
+        await cluster.apply(f"r{number}-00001", annotations={"autoscaling.knative.dev/window": "1s"})
+        for number in range(4)
+    ]
+
+    def armed(key: str) -> list[str]:
+        return [
+            machine.name
+            for machine in cluster.machines.values()
+            for each in machine.engine.instances.values()
+            if each.state() == "armed" and each.spec.revision == key
+        ]
+
+    def is_reported(key: str) -> bool:
+        assert cluster.leader.node is not None
+        return any(scaler.key == key and scaler.armed_count for scaler in cluster.leader.node.scalers.values())
+
+    used = set()
+    for key in keys:
+
+        async def one_is_armed(key: str = key) -> bool:
+            return len(armed(key)) == 1 and is_reported(key)
+
+        await eventually(one_is_armed, condition="one instance is armed")
+        (node,) = armed(key)
+        used.add(node)
+        await cluster.poke(key)
+
+        async def released(key: str = key, node: str = node) -> bool:
+            _, entries = await cluster.rows.snapshot()
+            rows = entries[key][1].instances if key in entries else ()
+            return any(row.node == node and row.events for row in rows)
+
+        await eventually(released, condition="it is released on its node")
+    assert len(used) > 1, "they are spread"
+
+
+async def test_nodes_lose_no_instance_when_redis_loses_its_data(cluster: Cluster) -> None:
+    await cluster.start()
+    key = await cluster.apply(annotations=THREE)
+    before = await cluster.ready(key, 3, on={"n1", "n2", "n3"})
+    _, assignments = await cluster.assignments.snapshot()
+    await cluster.redis.execute("DEL", "knoll:table:assignments", "knoll:table:assignments:version")
+    for name in assignments:
+        for machine in cluster.machines.values():
+            instance = machine.node.kubelet.instances.get(name) if machine.node else None
+            assert instance is None or instance.state is LifecycleState.READY
+    assert {each.id for each in await cluster.ready(key, 3)} == {each.id for each in before}
