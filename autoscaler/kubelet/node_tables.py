@@ -17,7 +17,7 @@ from autoscaler.link.outbox import Outbox
 from autoscaler.link.tables import LinkTables
 from knoll.concurrency.backoff import until_available
 from knoll.concurrency.pending_keys import PendingKeys
-from knoll.messages.assignments import Assignment, Preparation
+from knoll.messages.assignments import Assignment, ClaimPlace, Preparation
 from knoll.messages.members import Member, MemberUsage, State
 from knoll.resources.scaling import scaling_spec
 from knoll.tables.follower import apply
@@ -92,7 +92,15 @@ class NodeTables:
             if name not in self._ended:
                 self._members.remove(name)
         self._mark_all()
+        await until_available(self._enter_claims, "claims not entered yet")
         self.compared.set()
+
+    async def _enter_claims(self) -> None:
+        """Enter what this machine has, when it was the only one before."""
+        _, entered = await self._tables.claims.snapshot()
+        for volume in await self._kubelet.runtime.volumes():
+            if volume.kind == "claim" and volume.owner not in entered:
+                await self._tables.claims.put(volume.owner, ClaimPlace(self._kubelet.name))
 
     def _pursue_or_report_lost(self, name: str, assignment: Assignment) -> None:
         instance = self._kubelet.instances.get(name)

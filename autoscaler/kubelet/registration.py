@@ -42,7 +42,3 @@ class NodeRegistration:
             except (StoreUnavailableError, TimeoutError):
                 self._since = float("inf")
             await asyncio.sleep(INTERVAL_SECONDS)
-
-    async def leave(self) -> None:
-        """Remove the entry: the machine leaves the platform. Raises: StoreUnavailableError."""
-        await self._nodes.remove(self._entry().name)

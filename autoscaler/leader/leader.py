@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine, Iterable, Iterator
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -16,11 +16,13 @@ from autoscaler.instances.draining import DRAIN_QUIET_SECONDS, Draining
 from autoscaler.io.endpoint_publisher import EndpointPublisher
 from autoscaler.io.instance_publisher import InstancePublisher
 from autoscaler.io.report_subscriber import ReportSubscriber
+from autoscaler.leader.claim_nodes import ClaimNodes
 from autoscaler.leader.node_watch import NodeWatch
 from autoscaler.leader.placing import Placing
 from autoscaler.leader.registry import RevisionRegistry
 from autoscaler.leader.revision_watch import CONFIGURATION, RevisionWatch
 from autoscaler.leader.scaling_queue import ScalingQueue
+from autoscaler.link.cluster import preferred_node
 from autoscaler.link.protocol import InstanceReport, NodeLink
 from autoscaler.placement.protocol import Placer
 from autoscaler.revisions.revision_scaler import RevisionScaler, ScalerDeps
@@ -97,6 +99,8 @@ class Nodes:
     """Returns whether a node is alive."""
     watch: NodeWatch | None = None
     """None on a single machine."""
+    claims: ClaimNodes | None = None
+    """None on a single machine."""
 
 
 class Leader:
@@ -136,6 +140,7 @@ class Leader:
         self._placing = Placing(
             nodes.link, nodes.placer, self.registry, self._quotas.list, self.instance_changed, self.capacity_short
         )
+        self._placing.claims = nodes.claims
         self._revisions = RevisionWatch(
             store,
             followed.config,
@@ -165,6 +170,9 @@ class Leader:
                 if self._nodes.watch is not None:
                     tasks.create_task(self._follow_nodes(self._nodes.watch))
                     await self._nodes.watch.synced()
+                if self._nodes.claims is not None:
+                    tasks.create_task(self._nodes.claims.run())
+                    await self._nodes.claims.synced()
                 await self._take_over()
                 for loop in (
                     self._work,
@@ -218,6 +226,13 @@ class Leader:
     def arming_candidates(self) -> Iterator[ArmingCandidate]:
         """See `LeaderEnd`."""
         return self.registry.index.candidates()
+
+    def arming_node(self, uid: str, nodes: Sequence[str]) -> str:
+        """See `LeaderEnd`."""
+        scaler = self.registry.by_uid[uid]
+        if self._nodes.claims is not None and scaler.claims:
+            return self._nodes.claims.node_of(scaler.key.partition("/")[0], scaler.claims) or ""
+        return preferred_node(uid, nodes)
 
     def instance_changed(self, revision: str) -> None:
         """See `LeaderEnd`."""
@@ -312,6 +327,11 @@ class Leader:
         self._exclude()
         self._nodes.link.returned(node)
 
+    def node_forgotten(self, node: str) -> None:
+        """See `NodeObserver`."""
+        self._lost -= {node}
+        self._nodes.link.forget(node)
+
     # Changes in the store
 
     def _pod_changed(self, notice: ObjectChange) -> None:
@@ -321,7 +341,8 @@ class Leader:
         instance = self._placing.handles.get(notice.new["metadata"]["name"])
         if not instance or not instance.revision.startswith(f"{notice.new['metadata']['namespace']}/"):
             return
-        if instance.node in self._cordoned:
+        scaler = self.registry.by_uid.get(instance.assignment.uid)
+        if instance.node in self._cordoned and not (scaler and scaler.claims):
             instance.leave()  # `kubectl drain`: without losing capacity
             self._queue.mark(instance.revision, decide_first=False)
         else:

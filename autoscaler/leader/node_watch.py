@@ -15,6 +15,8 @@ from knoll.values.errors import StoreUnavailableError
 log = structlog.get_logger()
 
 POLL_SECONDS = 0.5
+FORGET_SECONDS = 3600.0
+"""A node that has been silent for longer is forgotten, with what it reported."""
 
 
 class NodeObserver(Protocol):
@@ -26,6 +28,10 @@ class NodeObserver(Protocol):
 
     def node_returned(self, node: str) -> None:
         """A node responds that did not before, or is new."""
+        ...
+
+    def node_forgotten(self, node: str) -> None:
+        """A node has been lost for long."""
         ...
 
 
@@ -86,6 +92,10 @@ class NodeWatch:
         if self._is_steady():
             for node in (silent & {*self.nodes, *self._alive}) - {self._own}:
                 await self._lost(node)
+            for node in [node for node, age in ages.items() if age > FORGET_SECONDS and node != self._own]:
+                await self._heartbeats.forget(node)
+                if self._observer is not None:
+                    self._observer.node_forgotten(node)
             self._polled.set()
         elif not self._polled.is_set():
             # Nothing is known of the time before: who is in the table counts as alive for now.

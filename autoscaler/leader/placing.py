@@ -10,6 +10,7 @@ import structlog
 from autoscaler.decision.capacity import quota_refusal
 from autoscaler.instances.failures import FAILED_CREATE, UNSCHEDULABLE
 from autoscaler.instances.transitions import IDLE, LifecycleState
+from autoscaler.leader.claim_nodes import ClaimNodes
 from autoscaler.leader.registry import RevisionRegistry
 from autoscaler.link.protocol import ArmedOffer, Blueprint, InstanceReport, NodeLink
 from autoscaler.placement.protocol import Constraints, Placer
@@ -50,6 +51,8 @@ class Placing:
         self._waiting: dict[str, tuple[PlacedInstance, Blueprint | None, Constraints]] = {}
         """By name: instances that have no node yet."""
         self._wake = asyncio.Event()
+        self.claims: ClaimNodes | None = None
+        """None on a single machine."""
         self.handles: dict[str, PlacedInstance] = {}
         """By name: all instances."""
         self.excluded: frozenset[str] = frozenset()
@@ -66,7 +69,7 @@ class Placing:
             blueprint = _blueprint(scaler.compressed, offer.name if offer else None)
             spec = blueprint.spec
         if offer is not None:
-            constraints = Constraints(node=offer.node)
+            constraints = replace(constraints, node=offer.node)
             scaler.releases += 1
             self._link.hold(offer.name)
         instance = PlacedInstance(self, Assignment(spec.name, "", scaler.key, scaler.uid, now), spec)
@@ -143,7 +146,11 @@ class Placing:
         if refusal := self._quota_refusal(instance):
             self._set_failure(instance, StartFailure("ResourcesAvailable", FAILED_CREATE, refusal))
             return
-        if constraints.node in self.excluded or constraints.excluded != self.excluded:
+        scaler = self._registry.by_uid.get(instance.assignment.uid)
+        pinned = self.claims.node_of(_namespace(scaler.key), scaler.claims) if self.claims and scaler else None
+        if pinned is not None:
+            constraints = Constraints(node=pinned, excluded=self.excluded)
+        elif constraints.node in self.excluded or constraints.excluded != self.excluded:
             node = None if constraints.node in self.excluded else constraints.node
             constraints = replace(constraints, node=node, excluded=self.excluded)
         self._placer.place(instance.name, instance.request, constraints)
@@ -165,6 +172,9 @@ class Placing:
             return
         instance, blueprint, _ = waiting
         reported = instance.placement_failure is not None
+        scaler = self._registry.by_uid.get(instance.assignment.uid)
+        if self.claims is not None and scaler is not None and scaler.claims:
+            self.claims.bound(_namespace(scaler.key), scaler.claims, node)
         instance.bind(node, blueprint)
         if reported:
             self._on_change(instance.revision)
@@ -182,6 +192,10 @@ class Placing:
         if failure is not None:
             log.warning("instance waiting for capacity", instance=instance.name, reason=failure.message)
         self._on_change(instance.revision)
+
+
+def _namespace(key: str) -> str:
+    return key.partition("/")[0]
 
 
 def _blueprint(compressed: CompressedRevision, name: str | None) -> Blueprint:

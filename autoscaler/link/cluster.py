@@ -66,6 +66,9 @@ class ClusterLink:
     def returned(self, node: str) -> None:
         self._tables.returned(node)
 
+    def forget(self, node: str) -> None:
+        self._tables.forget(node)
+
     def hold(self, armed: str) -> None:
         self._memory.hold(armed)
 
@@ -103,9 +106,10 @@ class ClusterLink:
             if self._leader is None:
                 continue
             shares: dict[str, list[ArmingCandidate]] = {node: [] for node in self._schedulable()}
-            for candidate in self._leader.arming_candidates():
-                if shares:
-                    shares[preferred_node(candidate.uid, list(shares))].append(candidate)
+            for candidate in self._leader.arming_candidates() if shares else ():
+                share = shares.get(self._leader.arming_node(candidate.uid, list(shares)))
+                if share is not None:
+                    share.append(candidate)
             for node, candidates in shares.items():
                 if node != self._own:
                     self._tables.prepare(node, candidates)
@@ -113,7 +117,7 @@ class ClusterLink:
     def _own_candidates(self) -> Iterator[ArmingCandidate]:
         nodes = self._schedulable()
         for candidate in self._leader.arming_candidates() if self._leader and nodes else ():
-            if preferred_node(candidate.uid, nodes) == self._own:
+            if self._leader is not None and self._leader.arming_node(candidate.uid, nodes) == self._own:
                 yield candidate
 
 

@@ -75,6 +75,9 @@ class MemoryLink:
     def returned(self, node: str) -> None:
         pass  # the node of this process never leaves
 
+    def forget(self, node: str) -> None:
+        pass
+
     def hold(self, armed: str) -> None:
         self._node.hold(armed)
 

@@ -108,6 +108,10 @@ class LeaderEnd(Protocol):
         """Return the Revisions of which an instance may be armed, those used last first."""
         ...
 
+    def arming_node(self, uid: str, nodes: Sequence[str]) -> str:
+        """Return which of several nodes arms an instance of a Revision, by its uid; empty is none of them."""
+        ...
+
     def instance_changed(self, revision: str) -> None:
         """An instance of a Revision, `namespace/name`, has changed."""
         ...
@@ -173,6 +177,10 @@ class NodeLink(Protocol):
 
     def returned(self, node: str) -> None:
         """A node responds again: report once more what it still runs."""
+        ...
+
+    def forget(self, node: str) -> None:
+        """A node has been lost for long: remove what it reported."""
         ...
 
     def armed(self, uid: str) -> Sequence[ArmedOffer]:

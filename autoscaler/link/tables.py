@@ -4,6 +4,7 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import msgspec
 import structlog
@@ -13,10 +14,14 @@ from autoscaler.link.outbox import Outbox
 from autoscaler.link.protocol import ArmedOffer, Blueprint, InstanceReport, LeaderEnd
 from autoscaler.link.reported import ReportedInstance
 from autoscaler.runtime.model import Usage
+from knoll.concurrency.backoff import until_available
+from knoll.concurrency.pending_keys import PendingKeys
 from knoll.messages.assignments import (
     ASSIGNMENTS,
+    CLAIMS,
     PREPARATIONS,
     Assignment,
+    ClaimPlace,
     Preparation,
     RecentRevision,
 )
@@ -36,6 +41,7 @@ class LinkTables:
     assignments: Table[Assignment]
     members: Table[Member]
     preparations: Table[Preparation]
+    claims: Table[ClaimPlace]
 
     @classmethod
     def of(cls, redis: RedisClient) -> "LinkTables":
@@ -44,6 +50,7 @@ class LinkTables:
             RedisTable(redis, ASSIGNMENTS, Assignment),
             RedisTable(redis, MEMBERS, Member),
             RedisTable(redis, PREPARATIONS, Preparation),
+            RedisTable(redis, CLAIMS, ClaimPlace),
         )
 
 
@@ -71,6 +78,8 @@ class TableLink:
         self._read = asyncio.Event()
         self._candidates_changed = asyncio.Event()
         self._warm = 0
+        self._forgotten = PendingKeys[str]()
+        """Instances of nodes that are forgotten."""
 
     def connect(self, leader: LeaderEnd) -> None:
         self._leader = leader
@@ -142,12 +151,23 @@ class TableLink:
                 self._reports.pop(name, None)
                 self._changed(name)
 
+    def forget(self, node: str) -> None:
+        for name in [name for name, member in self._members.items() if member.node == node]:
+            self._forgotten.mark(name)
+        self._preparations.remove(node)
+
     async def run(self) -> None:
         await self._assignments.load()
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(follow_table(self._tables.members, self._members, self._changed, self._read))
             tasks.create_task(self._assignments.run())
             tasks.create_task(self._preparations.run())
+            tasks.create_task(self._remove_forgotten())
+
+    async def _remove_forgotten(self) -> None:
+        while True:
+            name = await self._forgotten.next()
+            await until_available(partial(self._tables.members.remove, name), "member not removed yet")
 
     # What nodes report
 

@@ -68,6 +68,9 @@ class RevisionScaler:
         self.uid = revision.metadata.uid
         self.compressed, self.spec = compressed or CompressedRevision(revision), spec
         self._has_init_containers = bool(revision.spec.init_containers)
+        volumes = (volume.persistent_volume_claim for volume in revision.spec.volumes)
+        self.claims = tuple(claim.claim_name for claim in volumes if claim)
+        """Names of the PersistentVolumeClaims that its instances mount."""
         self.instances: dict[str, PlacedInstance] = {}
         self.deleted = False
         self.changes: tuple[ScaleChange, ...] = before.changes if before else ()

@@ -9,6 +9,7 @@ from autoscaler.kubelet.adoption import LastPublished
 from autoscaler.kubelet.kubelet import Kubelet, NodeOptions
 from autoscaler.kubelet.node_tables import NodeTables
 from autoscaler.kubelet.registration import NodeRegistration
+from autoscaler.leader.claim_nodes import ClaimNodes
 from autoscaler.leader.leader import Leader, LeaderOptions, Nodes, PublishedTables
 from autoscaler.leader.node_watch import NodeWatch
 from autoscaler.link.cluster import ClusterLink
@@ -26,6 +27,7 @@ from knoll.redis.heartbeats import Heartbeats
 from knoll.redis.lease import Lease
 from knoll.store.protocol import Store
 from knoll.tables.redis_tables import RedisTable
+from knoll.values import kinds
 
 LEASE_SECONDS = 3.0
 """A leader that is lost with its machine is replaced after this time: its endpoints must not stay for longer."""
@@ -112,7 +114,9 @@ class ClusterNode:
         link = ClusterLink(
             own, MemoryLink(self.kubelet), TableLink(self._link_tables, watch.responds, own), schedulable
         )
-        nodes = Nodes(link, self._make_placer(self.kubelet, watch), watch.memory_bytes, own, watch.responds, watch)
+        claims = ClaimNodes(self._link_tables.claims, self.kubelet.followed.sources[kinds.VOLUME_CLAIM.id].uid)
+        placer = self._make_placer(self.kubelet, watch)
+        nodes = Nodes(link, placer, watch.memory_bytes, own, watch.responds, watch, claims)
         leader = self.leader = Leader(
             nodes, self.kubelet.followed, self._store, self._redis, self._tables, self._leader_options
         )

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from knoll.messages import builds
-from knoll.messages.assignments import ASSIGNMENTS, PREPARATIONS
+from knoll.messages.assignments import ASSIGNMENTS, CLAIMS, PREPARATIONS
 from knoll.messages.endpoints import ENDPOINTS
 from knoll.messages.gateway_objects import GATEWAY_OBJECTS
 from knoll.messages.instances import INSTANCES
@@ -100,6 +100,7 @@ RIGHTS: tuple[Right, ...] = (
     *_table(ASSIGNMENTS, {AUTOSCALER}, ()),
     *_table(MEMBERS, {AUTOSCALER}, ()),
     *_table(PREPARATIONS, {AUTOSCALER}, ()),
+    *_table(CLAIMS, {AUTOSCALER}, ()),
     _key(keys.NODE_HEARTBEATS, {AUTOSCALER}),
     *_table(GATEWAY_OBJECTS, {API}, {ACTIVATOR}),
     *_table(builds.UNRESOLVED, {API, BUILDER}, {BUILDER}),

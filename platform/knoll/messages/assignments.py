@@ -13,6 +13,10 @@ ASSIGNMENTS = "assignments"
 PREPARATIONS = "preparations"
 """Name of the table of `Preparation`. Field: name of the node. Writer: the leading autoscaler."""
 
+CLAIMS = "claims"
+"""Name of the table of `ClaimPlace`. Field: uid of the PersistentVolumeClaim. Writers: the leading autoscaler, and a
+node that has the content of a claim without an entry."""
+
 Goal = Literal["serving", "paused", "stopped", "removed"]
 
 
@@ -52,3 +56,9 @@ class Preparation(msgspec.Struct, frozen=True, omit_defaults=True):
     """Revisions without an instance that may be woken there."""
     candidates: tuple[RecentRevision, ...] = ()
     """Revisions of which it may arm an instance."""
+
+
+class ClaimPlace(msgspec.Struct, frozen=True):
+    """Where the content of a PersistentVolumeClaim is: what mounts it runs there."""
+
+    node: str

@@ -18,7 +18,7 @@ from autoscaler.kubelet.kubelet import NodeOptions
 from autoscaler.leader.leader import LeaderOptions
 from autoscaler.probes.checks import Checker
 from autoscaler.roles.cluster_node import ClusterNode, MachineAddress
-from knoll.messages.assignments import ASSIGNMENTS, Assignment
+from knoll.messages.assignments import ASSIGNMENTS, CLAIMS, Assignment, ClaimPlace
 from knoll.messages.endpoints import ENDPOINTS, Endpoint, RevisionEndpoints
 from knoll.messages.instances import INSTANCES, RevisionInstances
 from knoll.messages.members import MEMBERS, Member
@@ -180,6 +180,7 @@ class Cluster:
         self.nodes: RedisTable[Node] = RedisTable(redis, NODES, Node)
         self.assignments: RedisTable[Assignment] = RedisTable(redis, ASSIGNMENTS, Assignment)
         self.members: RedisTable[Member] = RedisTable(redis, MEMBERS, Member)
+        self.claims: RedisTable[ClaimPlace] = RedisTable(redis, CLAIMS, ClaimPlace)
 
     async def start(self, *names: str) -> None:
         """Run machines, the first of them as the leader."""

@@ -1,7 +1,7 @@
 """The contract between leader and node, in memory and over tables in Redis."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Protocol, TypeVar
 
@@ -46,6 +46,9 @@ class RecordingLeader:
 
     def arming_candidates(self) -> Iterator[ArmingCandidate]:
         return iter(self.candidates)
+
+    def arming_node(self, uid: str, nodes: Sequence[str]) -> str:
+        return nodes[0]
 
     def instance_changed(self, revision: str) -> None:
         self.changed.append(revision)

@@ -249,3 +249,47 @@ async def test_nodes_lose_no_instance_when_redis_loses_its_data(cluster: Cluster
             instance = machine.node.kubelet.instances.get(name) if machine.node else None
             assert instance is None or instance.state is LifecycleState.READY
     assert {each.id for each in await cluster.ready(key, 3)} == {each.id for each in before}
+
+
+async def test_a_leader_that_is_cut_off_stops_leading_and_its_instances_are_replaced(cluster: Cluster) -> None:
+    await cluster.start()
+    key = await cluster.apply(annotations=THREE)
+    before = await cluster.ready(key, 3, on={"n1", "n2", "n3"})
+    (cut_off,) = (each.id for each in before if each.node == "n1")
+    cluster.machines["n1"].cable.cut()
+    await eventually(lambda: not cluster.machines["n1"].leads, condition="it does not lead")
+    await eventually(lambda: any(each.leads for each in cluster.machines.values()), condition="another one leads")
+
+    async def replaced() -> bool:
+        _, entries = await cluster.endpoints.snapshot()
+        return cut_off not in {each.id for each in entries[key][1].endpoints}
+
+    await eventually(replaced, condition="the endpoint is withdrawn")
+    assert cluster.machines["n1"].instances() == [cut_off]
+    cluster.machines["n1"].cable.mend()
+    after = await cluster.ready(key, 3)
+    assert cut_off not in {each.id for each in after}
+
+
+async def test_what_mounts_a_claim_runs_where_its_content_is(cluster: Cluster) -> None:
+    await cluster.start()
+    claim = {"metadata": {"namespace": "default", "name": "data", "uid": "uid-data"}}
+    await cluster.store.create(kinds.VOLUME_CLAIM.id, claim)
+    container = {"name": "user-container", "image": "app", "volumeMounts": [{"name": "data", "mountPath": "/data"}]}
+    volumes = [{"name": "data", "persistentVolumeClaim": {"claimName": "data"}}]
+    key = await cluster.apply(annotations=THREE, spec={"containers": [container], "volumes": volumes})
+    endpoints = await cluster.ready(key, 3)
+    assert len({each.node for each in endpoints}) == 1
+    _, places = await cluster.claims.snapshot()
+    assert places["uid-data"][1].node == endpoints[0].node
+    await cluster.redis.execute("SET", "knoll:lease:autoscaler", "another", "PX", 1500)
+    await eventually(lambda: not cluster.machines["n1"].leads, condition="n1 does not lead")
+    await eventually(lambda: any(each.leads for each in cluster.machines.values()), condition="there is a leader")
+    other = await cluster.apply("other-00001", annotations=THREE, spec={"containers": [container], "volumes": volumes})
+
+    async def placed() -> bool:
+        _, assignments = await cluster.assignments.snapshot()
+        nodes = [each.node for _, each in assignments.values() if each.revision == other]
+        return len(nodes) == 3 and set(nodes) == {endpoints[0].node}
+
+    await eventually(placed, condition="they are assigned to the node of the claim")

@@ -8,7 +8,7 @@ import pytest
 from knoll.auth import redis_acl
 from knoll.auth.redis_acl import ACTIVATOR, API, AUTOSCALER, BUILDER, PROCESSES, RIGHTS
 from knoll.messages import builds
-from knoll.messages.assignments import ASSIGNMENTS, PREPARATIONS
+from knoll.messages.assignments import ASSIGNMENTS, CLAIMS, PREPARATIONS
 from knoll.messages.endpoints import ENDPOINTS
 from knoll.messages.gateway_objects import GATEWAY_OBJECTS
 from knoll.messages.instances import INSTANCES
@@ -29,6 +29,10 @@ TABLES = (
     builds.UNRESOLVED,
     builds.RESOLUTIONS,
     builds.BUILDS,
+    ASSIGNMENTS,
+    MEMBERS,
+    PREPARATIONS,
+    CLAIMS,
 )
 PASSWORDS = {process: f"secret of {process}" for process in (*PROCESSES, "keys")}
 
