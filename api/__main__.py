@@ -36,13 +36,15 @@ from knoll.values.errors import KnollError
 log = structlog.get_logger()
 
 DAY = 24 * 3600.0
+GATHER_SECONDS = 0.01
+"""Pause between two reads of what other processes wrote: a Service that starts is a few dozen entries."""
 STORE_SECONDS = 2.0
 """How long the start waits for the platform's authority in the store, in seconds."""
 
 
 async def run(settings: ApiSettings, stop: asyncio.Event) -> None:
     """Serve and reconcile until `stop` is set. Raises: OSError: a port is taken, or the state cannot be stored."""
-    async with connected(settings.redis_url, "knoll-api") as redis:
+    async with connected(settings.redis_url, "knoll-api", gather_seconds=GATHER_SECONDS) as redis:
         store = RedisStore(redis, keyring=settings.keyring)
         live, config_maps = ConfigWatcher.of(store)
         following = asyncio.create_task(config_maps.run())

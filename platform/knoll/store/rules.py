@@ -13,7 +13,7 @@ from functools import partial
 
 import orjson
 
-from knoll.store.compression import compress
+from knoll.store.compression import compress, deflate
 from knoll.store.protocol import EventType, WatchEvent
 from knoll.values.errors import BadRequestError, ConflictError
 from knoll.values.json import Json
@@ -194,7 +194,7 @@ class Record:
 def pack(write: Write) -> bytes:
     """The object before and after a write, packed together: compressed, the second takes almost no space."""
     content = (b"%d" % (write.at or 0), write.before, write.data)
-    packed = zlib.compress(b"\n".join(content), 1)
+    packed = deflate(b"\n".join(content))
     if len(_RECENT) >= RECENT_WRITES:
         del _RECENT[next(iter(_RECENT))]
     _RECENT[packed] = content

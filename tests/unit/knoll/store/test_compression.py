@@ -1,12 +1,15 @@
 """Compressed data is restored exactly, whatever the dictionary was, and similar data takes little space."""
 
 import json
+import random
 import uuid
+import zlib
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from knoll.store.compression import MAX_DICTIONARY_BYTES, compress, decompress
+from knoll.store.compression import MAX_DICTIONARY_BYTES, compress, decompress, deflate
 
 
 @given(st.lists(st.tuples(st.sampled_from(["a", "b", "c"]), st.binary(min_size=1)), max_size=20))
@@ -32,3 +35,11 @@ def test_the_second_of_a_kind_takes_a_fraction() -> None:
     kind = uuid.uuid4().hex
     compress(kind, revision())
     assert len(compress(kind, revision())) < len(revision()) / 3
+
+
+@pytest.mark.parametrize("size", [1, 1000, 1 << 14, (1 << 14) + 1, 100_000])
+def test_other_processes_read_what_is_deflated_and_a_repetition_takes_little(size: int) -> None:
+    data = random.Random(size).randbytes(size)
+    assert zlib.decompress(deflate(data + data)) == data + data
+    if size <= 1 << 14:
+        assert len(deflate(data + data)) < 1.2 * size + 100
