@@ -29,6 +29,7 @@ from api.resource.admission import Admission
 from api.resource.disk_guard import DiskGuard
 from api.resource.endpoint import ResourceEndpoint
 from api.resource.logs import Logs
+from api.resource.machines import Machines
 from api.resource.namespaces import Namespaces
 from api.resource.uploads import Uploads
 from api.resource.watch import Watches
@@ -36,6 +37,7 @@ from api.resource.write import Writes
 from api.schema import discovery, openapi
 from api.wire import paths, status
 from knoll.auth import token_key
+from knoll.cluster.other_machines import OtherMachines
 from knoll.config.platform import PlatformConfig
 from knoll.process.settings import ApiSettings
 from knoll.redis.client import RedisClient
@@ -85,7 +87,8 @@ def create_app(
     metrics = metrics or ApiMetrics()
     watches = Watches(store)
     metrics.watches.set_function(lambda: len(watches))
-    logs = Logs(store, redis, settings.autoscaler_url, settings.keyring)
+    others = OtherMachines(redis, settings.node, settings.node_dir, "logs")
+    logs = Logs(store, redis, settings.autoscaler_url, settings.keyring, others)
     disk_guard = DiskGuard(settings, config)
     uploads = Uploads(
         settings.uploads_dir,
@@ -122,6 +125,7 @@ def create_app(
             *_health_routes(store, metrics),
             *_discovery_routes(),
             *_upload_routes(uploads, store),
+            *_machine_routes(store, redis, settings.keyring, authenticator, uploads),
             _route(f"/apis/{reviews.AUTHORIZATION}/v1/selfsubjectaccessreviews", _access_review(store)),
             _route(f"/apis/{reviews.AUTHORIZATION}/v1/selfsubjectrulesreviews", _rules_review(store)),
             _route(f"/apis/{reviews.AUTHENTICATION}/v1/selfsubjectreviews", _self_review),
@@ -301,6 +305,30 @@ def _upload_routes(uploads: Uploads, store: Store) -> list[Route]:
         _route(f"{prefix}/uploads{suffix}", handler)
         for prefix in ("", "/namespaces/{namespace}")
         for suffix, handler in (("", take), ("/{id}", look))
+    ]
+
+
+def _machine_routes(
+    store: Store, redis: RedisClient | None, keyring: Keyring, authenticator: Authenticator, uploads: Uploads
+) -> list[Route]:
+    if redis is None:
+        return []
+    machines = Machines(store, redis, keyring, authenticator, uploads)
+
+    def only(method: str, handler: Handler) -> Handler:
+        async def checked(request: Request) -> Response:
+            if request.method != method:
+                raise MethodNotAllowedError("the server does not allow this method on the requested resource")
+            return await handler(request)
+
+        return checked
+
+    return [
+        _route("/cluster/nodes", only("GET", machines.list_members)),
+        _route("/cluster/nodes/{name}", only("POST", machines.join)),
+        _route("/cluster/nodes/{name}/certificate", only("POST", machines.renew)),
+        _route("/cluster/images", only("GET", machines.images)),
+        _route("/cluster/uploads/{namespace}/{id}", only("GET", machines.source)),
     ]
 
 

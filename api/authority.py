@@ -10,7 +10,8 @@ from pathlib import Path
 import structlog
 
 from api.http import own_certificate
-from api.resource import bootstrap, stored_secrets
+from api.resource import stored_secrets
+from api.resource.machines import AUTHORITY
 from knoll.auth import certificates
 from knoll.auth.certificates import Issued
 from knoll.store.protocol import Store
@@ -18,7 +19,6 @@ from knoll.values.errors import ConflictError
 
 log = structlog.get_logger()
 
-AUTHORITY = (bootstrap.CREDENTIALS_NAMESPACE, "knoll-authority")
 _CERTIFICATE, _KEY = "tls.crt", "tls.key"
 _ATTEMPTS = 5
 

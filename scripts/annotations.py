@@ -17,8 +17,8 @@ from knoll.values.labels import ALIASES
 ROOT = Path(__file__).resolve().parent.parent
 SHIPPED = ("platform/knoll", "api", "activator", "autoscaler", "builder")
 _KEY = re.compile(r"(?:(?:serving|autoscaling|networking)\.knative\.dev|knoll\.dev)/[A-Za-z][A-Za-z-]*")
-_NOT_METADATA = frozenset({"knoll.dev/processes", "knoll.dev/contents"})
-"""An audience of tokens, and a finalizer of Namespaces."""
+_NOT_METADATA = frozenset({"knoll.dev/processes", "knoll.dev/contents", "knoll.dev/join-token"})
+"""An audience of tokens, a finalizer of Namespaces, and a type of Secrets."""
 
 
 @dataclass(frozen=True, slots=True)

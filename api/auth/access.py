@@ -19,11 +19,20 @@ from api.http.csrf_guard import is_own_name
 from api.http.peers import Peers
 from api.wire import options, paths, status
 from knoll.store.protocol import Store
-from knoll.values.errors import BadRequestError, ForbiddenError, KnollError, NotFoundError, UnauthorizedError
+from knoll.values.errors import (
+    BadRequestError,
+    ForbiddenError,
+    KnollError,
+    NotFoundError,
+    TooManyRequestsError,
+    UnauthorizedError,
+)
 from knoll.values.kinds import BUILD_KIND, CLUSTER_ROLE_BINDING, ROLE_BINDING
 
 USER = "knoll.user"
 """Key of the User in the scope of a request."""
+MACHINES = "/cluster/"
+"""Paths whose handlers (`api.resource.machines`) authenticate machines by themselves."""
 _TRUSTED = "knoll.trusted"
 _PEERS = "knoll.peers"
 DEFAULT_NAMESPACE = "default"
@@ -61,6 +70,9 @@ class Access:
             await self._app(scope, receive, send)
             return
         request = Request(scope)
+        if scope["path"].startswith(MACHINES):
+            await self._for_machine(scope, receive, send)
+            return
         if scope["path"] in HEALTH and "authorization" not in request.headers:
             scope[USER] = ANONYMOUS
             await self._app(scope, receive, send)
@@ -81,6 +93,15 @@ class Access:
             if answered:
                 raise
             await status.respond(error, _subject(request))(scope, receive, send)
+
+    async def _for_machine(self, scope: Scope, receive: Receive, send: Send) -> None:
+        scope[USER] = ANONYMOUS
+        try:
+            admitted = self._fair_use.admit(ANONYMOUS, stream=False)
+            with admitted, self._in_flight.admit(writing=False):
+                await self._app(scope, receive, send)
+        except TooManyRequestsError as error:
+            await status.respond(error)(scope, receive, send)
 
     async def _stream(self, request: Request, user: User, receive: Receive, send: Send) -> None:
         """Serve a stream as long as the user has the right to it. Raises: KnollError: before the response starts."""

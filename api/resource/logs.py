@@ -16,6 +16,7 @@ from api.resource.build_pods import pod_or_build
 from api.wire.paths import ResourcePath
 from knoll.auth import process_tokens, token_key
 from knoll.builds import build_log
+from knoll.cluster.other_machines import OtherMachines
 from knoll.redis.client import RedisClient
 from knoll.redis.encryption import PLAIN, Keyring
 from knoll.store.protocol import Store
@@ -36,7 +37,16 @@ TEXT = "text/plain; charset=utf-8"
 class Logs:
     """The subresource `log`."""
 
-    def __init__(self, store: Store, redis: RedisClient | None, autoscaler_url: str, keyring: Keyring = PLAIN) -> None:
+    def __init__(
+        self,
+        store: Store,
+        redis: RedisClient | None,
+        autoscaler_url: str,
+        keyring: Keyring = PLAIN,
+        machines: OtherMachines | None = None,
+    ) -> None:
+        """Args: machines: where instances of other machines are; None if there are none."""
+        self._machines = machines or OtherMachines(None, "", None)
         self._store = store
         self._redis = redis
         self._autoscaler_url = autoscaler_url
@@ -54,6 +64,7 @@ class Logs:
         self.closing.set()
         if "_client" in self.__dict__:
             await self._client.aclose()
+        await self._machines.close()
 
     # The autoscaler serves GET /namespaces/NS/pods/NAME/log in plain text and accepts the API's query parameters:
     # container, follow, tailLines, sinceSeconds, timestamps, previous, limitBytes.
@@ -112,9 +123,14 @@ class Logs:
         if self._redis is not None:
             key = await token_key.shared_key(self._redis, self._keyring)
             headers["Authorization"] = f"Bearer {process_tokens.mint(key, time.time())}"
+        remote = await self._machines.of((body.get("spec") or {}).get("nodeName", ""))
+        client, url = (remote.client, f"{remote.url}{path}") if remote else (self._client, path)
+        extensions = {"sni_hostname": remote.name} if remote else {}
         try:
-            answer = await self._client.send(
-                self._client.build_request("GET", path, params=dict(request.query_params), headers=headers),
+            answer = await client.send(
+                client.build_request(
+                    "GET", url, params=dict(request.query_params), headers=headers, extensions=extensions
+                ),
                 stream=True,
             )
         except httpx.HTTPError as error:

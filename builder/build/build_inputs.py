@@ -10,7 +10,6 @@ from pathlib import Path
 
 from builder.build import buildx, dockerfile, secret_dirs, source
 from builder.images.access import ImageAccess, refusal
-from knoll.process.settings import BuilderSettings
 from knoll.store.protocol import Store
 from knoll.values import kinds
 from knoll.values.errors import NotFoundError, SourceError
@@ -19,6 +18,9 @@ from knoll.values.json import Json
 
 Docker = Callable[..., Awaitable[str]]
 """Runs `docker` with arguments and `archive` as standard input; returns the reason of a failure, or empty text."""
+
+FindArchive = Callable[[str, Json], Awaitable[Path]]
+"""Returns the uploaded archive that the source of a Build in a namespace names; see `uploads.archive`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,23 +38,31 @@ class PreparedBuild:
 
 @contextlib.asynccontextmanager
 async def prepare_build(
-    docker: Docker, store: Store, settings: BuilderSettings, access: ImageAccess, namespace: str, spec: Json
+    docker: Docker,
+    store: Store,
+    find_archive: FindArchive,
+    access: ImageAccess,
+    namespace: str,
+    spec: Json,
+    *,
+    keep_frontend: bool,
 ) -> AsyncIterator[PreparedBuild]:
     """Prepare a build from source; its files are removed afterwards.
+
+    Args: keep_frontend: whether `# syntax=` in a Dockerfile is kept.
 
     Raises: SourceError.
     """
     with secret_dirs.folder() as folder:
         secrets = await _secrets(store, namespace, spec.get("secrets", []), folder)
         path, git = spec.get("dockerfile") or "Dockerfile", spec["source"].get("git")
-        keep_frontend = bool(settings.build_frontends)
         if git:
             context, text = await _fetched(docker, access, git, path, folder, secrets)
             archive, path = (folder / "Dockerfile", "-") if text else (None, path)
             if archive:
                 archive.write_text(text if keep_frontend else dockerfile.without_syntax(text))
         else:
-            context, archive = "-", _archive(settings.uploads_dir / namespace, spec["source"])
+            context, archive = "-", await find_archive(namespace, spec["source"])
             text = await asyncio.to_thread(source.check, archive, path)
             builtin = text if keep_frontend else dockerfile.without_syntax(text)
             if builtin != text:
@@ -97,16 +107,6 @@ async def _fetched(
     if file.is_symlink() or not file.is_file() or file.stat().st_size > source.MAX_DOCKERFILE_BYTES:
         raise SourceError(f'"{context}" has no file {path} of at most {source.MAX_DOCKERFILE_BYTES} bytes')
     return context, file.read_text(errors="replace")
-
-
-def _archive(uploads: Path, source_spec: Json) -> Path:
-    upload = source_spec.get("upload")
-    if not upload:
-        raise SourceError("spec.source.upload is missing: upload a tar of the source first")
-    archive = uploads / Path(str(upload["id"])).name
-    if not archive.is_file():
-        raise SourceError(f"the upload {upload['id']} does not exist: upload the source again")
-    return archive
 
 
 async def _secrets(store: Store, namespace: str, references: list[Json], folder: Path) -> dict[str, Path]:

@@ -4,10 +4,11 @@ import asyncio
 import json
 import time
 from dataclasses import dataclass, replace
+from functools import partial
 
 from docker.utils import parse_repository_tag
 
-from builder.build import buildkit, buildx
+from builder.build import buildkit, buildx, uploads
 from builder.build.build_inputs import Docker, PreparedBuild, prepare_build
 from builder.build.progress_reporter import ProgressReporter
 from builder.images.access import ImageAccess, is_internal
@@ -62,7 +63,15 @@ class ImageBuilder:
         if image:
             image_id: str | BuildFailure = await self._mirrored(image)
         else:
-            build = prepare_build(self.docker, self.store, self.settings, self.access, self.namespace, self.spec)
+            build = prepare_build(
+                self.docker,
+                self.store,
+                partial(uploads.archive, self.settings, self.redis),
+                self.access,
+                self.namespace,
+                self.spec,
+                keep_frontend=bool(self.settings.build_frontends),
+            )
             async with build as prepared:
                 image_id = await self._built(prepared)
         if isinstance(image_id, BuildFailure):

@@ -147,6 +147,8 @@ class ApiSettings(CommonSettings, frozen=True, kw_only=True):
     """Public address of the activator, reported as the load balancer address of the ingress gateway."""
     autoscaler_url: str = "http://127.0.0.1:8082"
     """URL of the autoscaler's admin port, which serves the logs of instances."""
+    node_dir: Path | None = None
+    """Folder with the certificate of this machine, one of several: `ca.pem`, `node.pem`, `node.key.pem`."""
 
     @property
     def trusts_plain(self) -> bool:
@@ -304,6 +306,24 @@ class EngineProxySettings(CommonSettings, frozen=True, kw_only=True):
     """Comma-separated capabilities that containers may have beyond Docker's defaults."""
 
 
+class AgentSettings(CommonSettings, frozen=True, kw_only=True):
+    """The agent of one of several machines (`python -m knoll.cluster.agent`)."""
+
+    node_dir: Path | None = None
+    """Folder with the certificate of this machine, one of several: `ca.pem`, `node.pem`, `node.key.pem`."""
+    agent_api_url: str = "https://api:8444"
+    """URL of this machine's API over HTTPS, which renews the certificate."""
+    agent_host: str = "127.0.0.1"
+    """Address on which the agent accepts connections of the other machines."""
+    agent_port: Port = 7443
+    """Port for the other machines, with mutual TLS; as published to them."""
+    agent_services: str = ""
+    """Comma-separated services of this machine for the others, each `NAME=HOST:PORT`; names are `redis`, `logs`,
+    `api` and `registry`."""
+    agent_forwards: str = ""
+    """Comma-separated services of other machines for this one, each `HOST:PORT=NAME@NODE/ADDRESS:PORT`."""
+
+
 class BuilderSettings(CommonSettings, frozen=True, kw_only=True):
     """The builder process."""
 
@@ -315,6 +335,8 @@ class BuilderSettings(CommonSettings, frozen=True, kw_only=True):
     """Number of concurrent builds."""
     build_timeout_seconds: Count = 1800
     """Timeout of a build, in seconds."""
+    node_dir: Path | None = None
+    """Folder with the certificate of this machine, one of several: `ca.pem`, `node.pem`, `node.key.pem`."""
     buildkit_socket: Path = Path("/run/buildkit/buildkitd.sock")
     """Socket of the BuildKit daemon, which only builds of this platform may use."""
     buildkit_image: str = ""

@@ -163,6 +163,11 @@ class Keyring:
         """Ids of all keys. Raises: SealedError."""
         return frozenset(key.id for key in self._read())
 
+    @property
+    def keys(self) -> tuple[EncryptionKey, ...]:
+        """All keys, the one that encrypts first. Raises: SealedError."""
+        return self._read()
+
     def seal(self, data: bytes, subject: str) -> bytes:
         """Encrypt with the newest key; without a keyring, return `data` unchanged. Raises: SealedError."""
         keys = self._read()

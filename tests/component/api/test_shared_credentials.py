@@ -10,6 +10,7 @@ import yaml
 from api import authority, owner
 from api.http import own_certificate
 from api.resource import bootstrap, stored_secrets
+from api.resource.machines import AUTHORITY
 from knoll.auth import certificates, key_files, kubeconfig
 from knoll.auth.certificates import Issued
 from knoll.process.settings import ApiSettings
@@ -51,13 +52,13 @@ async def test_the_authority_of_an_earlier_release_moves_from_its_folder_into_th
     moved = await authority.synchronise(store, tmp_path, NOW)
     assert moved.certificate_pem == files.authority.read_bytes()
     assert contents(tmp_path) == before
-    stored = await stored_secrets.read(store, *authority.AUTHORITY)
+    stored = await stored_secrets.read(store, *AUTHORITY)
     assert stored.data == {"tls.crt": before["ca.crt"], "tls.key": before["ca.key"]}
 
 
 async def test_a_store_that_lost_its_data_gets_the_authority_back(store: MemoryStore, tmp_path: Path) -> None:
     first = await authority.synchronise(store, tmp_path, NOW)
-    await store.delete(SECRET.id, *authority.AUTHORITY)
+    await store.delete(SECRET.id, *AUTHORITY)
     assert (await authority.synchronise(store, tmp_path, NOW)).certificate == first.certificate
 
 
@@ -101,8 +102,8 @@ async def test_a_broken_authority_in_the_store_is_replaced_by_the_copy_of_a_fold
     store: MemoryStore, tmp_path: Path, content: bytes
 ) -> None:
     first = await authority.synchronise(store, tmp_path, NOW)
-    stored = await stored_secrets.read(store, *authority.AUTHORITY)
-    await stored_secrets.write(store, *authority.AUTHORITY, {**stored.data, "tls.crt": content}, stored)
+    stored = await stored_secrets.read(store, *AUTHORITY)
+    await stored_secrets.write(store, *AUTHORITY, {**stored.data, "tls.crt": content}, stored)
     assert (await authority.synchronise(store, tmp_path, NOW)).certificate == first.certificate
 
 

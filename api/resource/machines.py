@@ -1,0 +1,248 @@
+"""What the machines of the platform ask of the API below `/cluster`: to join, certificates, members, images, sources.
+
+The requests authenticate by a join token, by the token of a machine's own ServiceAccount, which has no other rights, or
+(between processes) by a key that the processes share.
+"""
+
+import asyncio
+import base64
+import re
+import time
+from collections.abc import AsyncIterator, Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+import orjson
+import structlog
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+
+from api.auth.authenticator import Authenticator
+from api.http.body_reader import parsed_body
+from api.resource import bootstrap, stored_secrets
+from api.resource.uploads import Uploads
+from api.wire import status
+from knoll.auth import certificates, join_tokens, process_tokens, token_key, tokens
+from knoll.auth.certificates import Issued
+from knoll.auth.join_tokens import JoinToken
+from knoll.messages.nodes import NODES, Node
+from knoll.redis.client import RedisClient
+from knoll.redis.encryption import Keyring
+from knoll.store.protocol import Store
+from knoll.tables.redis_tables import RedisTable
+from knoll.values.errors import (
+    BadRequestError,
+    ConflictError,
+    NotFoundError,
+    StoreUnavailableError,
+    UnauthorizedError,
+)
+from knoll.values.json import Json
+from knoll.values.kinds import SERVICE_ACCOUNT
+from knoll.values.node import NODE as SINGLE
+
+log = structlog.get_logger()
+
+AUTHORITY = (bootstrap.CREDENTIALS_NAMESPACE, "knoll-authority")
+KEY_ANNOTATION = "knoll.dev/node-key"
+"""Annotation of a machine's ServiceAccount: fingerprint of the only key that gets certificates of its name."""
+TOKEN_SECONDS = 365 * 24 * 3600
+_ACCOUNT = "node-"
+# The subject of its certificate, `system:node:NAME`, has at most 64 characters.
+_NAME = re.compile(r"[a-z0-9]([a-z0-9.-]{0,50}[a-z0-9])?")
+_CHUNK = 1024 * 1024
+
+
+def account_of(node: str) -> str:
+    """Return the name of a machine's ServiceAccount; the machine is a member as long as it exists."""
+    return f"{_ACCOUNT}{node}"
+
+
+def members(accounts: list[Json]) -> dict[str, Json]:
+    """Return the ServiceAccounts of machines by node. Args: accounts: of the credentials' namespace."""
+    named = {each["metadata"]["name"]: each for each in accounts}
+    return {
+        name.removeprefix(_ACCOUNT): body
+        for name, body in named.items()
+        if name.startswith(_ACCOUNT) and KEY_ANNOTATION in (body["metadata"].get("annotations") or {})
+    }
+
+
+class Machines:
+    """The handlers."""
+
+    def __init__(
+        self,
+        store: Store,
+        redis: RedisClient,
+        keyring: Keyring,
+        authenticator: Authenticator,
+        uploads: Uploads,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """Args: clock: returns epoch seconds."""
+        self._store, self._redis, self._keyring = store, redis, keyring
+        self._authenticator, self._uploads, self._clock = authenticator, uploads, clock
+
+    async def join(self, request: Request) -> Response:
+        """POST `/cluster/nodes/NAME` with a join token: a new machine becomes a member.
+
+        A machine may repeat its request: the same key gets a certificate again.
+
+        Raises: UnauthorizedError. BadRequestError: an invalid name or request. ConflictError: another machine has the
+            name.
+        """
+        stored = await self._join_token(request)
+        name, signing_request = _node_of(request), await _signing_request(request)
+        fingerprint = _fingerprint(signing_request)
+        account = {"metadata": {"name": account_of(name), "annotations": {KEY_ANNOTATION: fingerprint}}}
+        await bootstrap.create_missing(
+            self._store, SERVICE_ACCOUNT, bootstrap.CREDENTIALS_NAMESPACE, account_of(name), account
+        )
+        issued = await self._issued(name, signing_request)
+        log.info("machine joined", node=name, key=fingerprint)
+        return _json({**issued, "bundle": base64.b64encode(stored[join_tokens.BUNDLE]).decode()}, 201)
+
+    async def renew(self, request: Request) -> Response:
+        """POST `/cluster/nodes/NAME/certificate` with the machine's token: a certificate and a token for longer."""
+        name = await self._node(request)
+        if name != _node_of(request):
+            raise UnauthorizedError("Unauthorized")
+        return _json(await self._issued(name, await _signing_request(request)), 201)
+
+    async def list_members(self, request: Request) -> Response:
+        """GET `/cluster/nodes` with a machine's token: the names of all machines, and the addresses of those alive."""
+        await self._node(request)
+        listing = await self._store.list(SERVICE_ACCOUNT.id, bootstrap.CREDENTIALS_NAMESPACE)
+        _, entries = await RedisTable(self._redis, NODES, Node).snapshot()
+        addresses = {name: entry.address for name, (_, entry) in entries.items()}
+        listed = [{"name": name, "address": addresses.get(name, "")} for name in sorted(members(listing.items))]
+        return _json({"nodes": listed})
+
+    async def images(self, request: Request) -> Response:
+        """GET `/cluster/images` with a join token: the platform's images, as `docker load` reads them."""
+        stored = await self._join_token(request)
+        upload = stored.get(join_tokens.IMAGE, b"").decode(errors="replace")
+        return await self._file(bootstrap.CREDENTIALS_NAMESPACE, upload)
+
+    async def source(self, request: Request) -> Response:
+        """GET `/cluster/uploads/NAMESPACE/ID` with the shared key of processes: an uploaded source.
+
+        Raises: UnauthorizedError. NotFoundError: this machine does not have it.
+        """
+        namespace, upload = request.path_params["namespace"], request.path_params["id"]
+        header = request.headers.get("authorization", "")
+        process_tokens.check_shared(self._keyring, header, f"upload {namespace}/{upload}", self._clock())
+        return await self._file(namespace, upload)
+
+    async def _file(self, namespace: str, upload: str) -> Response:
+        stored = await asyncio.to_thread(self._uploads.find, namespace, upload)
+        path = self._uploads.path(namespace, stored.id)
+        headers = {"Content-Length": str(stored.size)}
+        return StreamingResponse(_chunks(path), media_type="application/x-tar", headers=headers)
+
+    async def _join_token(self, request: Request) -> dict[str, bytes]:
+        """Return the Secret of a request's join token. Raises: UnauthorizedError."""
+        scheme, _, text = request.headers.get("authorization", "").partition(" ")
+        try:
+            token = JoinToken.parse(text if scheme == "Bearer" else "")
+        except ValueError:
+            raise UnauthorizedError("Unauthorized") from None
+        stored = await stored_secrets.read(self._store, join_tokens.NAMESPACE, token.object_name)
+        token.check(stored.data, self._clock())
+        return dict(stored.data)
+
+    async def _node(self, request: Request) -> str:
+        """Return the machine that a request's token belongs to. Raises: UnauthorizedError."""
+        user = await self._authenticator.user(request.headers.get("authorization", ""))
+        prefix = f"system:serviceaccount:{bootstrap.CREDENTIALS_NAMESPACE}:{_ACCOUNT}"
+        if not user.name.startswith(prefix):
+            raise UnauthorizedError("Unauthorized")
+        name = user.name.removeprefix(prefix)
+        await self._account(name)
+        return name
+
+    async def _account(self, name: str) -> Json:
+        """Return the ServiceAccount of a member. Raises: UnauthorizedError."""
+        try:
+            body = await self._store.get(SERVICE_ACCOUNT.id, bootstrap.CREDENTIALS_NAMESPACE, account_of(name))
+        except NotFoundError:
+            raise UnauthorizedError("Unauthorized") from None
+        if name not in members([body]):
+            raise UnauthorizedError("Unauthorized")
+        return body
+
+    async def _issued(self, name: str, signing_request: bytes) -> Json:
+        """Return a certificate for the key of a member, and a token. Raises: ConflictError: it is another key."""
+        account = await self._account(name)
+        if account["metadata"]["annotations"][KEY_ANNOTATION] != _fingerprint(signing_request):
+            raise ConflictError(
+                f'nodes "{name}" already exists with another key: choose another name, or remove it first with '
+                f"`knoll node rm {name}`"
+            )
+        authority = await self._authority()
+        now = self._clock()
+        try:
+            certificate = certificates.issue_node(authority, name, signing_request, datetime.fromtimestamp(now, UTC))
+        except ValueError as error:
+            raise BadRequestError(f"request: {error}") from error
+        key = await token_key.shared_key(self._redis, self._keyring)
+        token = tokens.mint(
+            key,
+            namespace=bootstrap.CREDENTIALS_NAMESPACE,
+            name=account_of(name),
+            uid=account["metadata"]["uid"],
+            now=now,
+            seconds=TOKEN_SECONDS,
+        )
+        return {
+            "name": name,
+            "authority": authority.certificate_pem.decode(),
+            "certificate": certificate.decode(),
+            "token": token,
+        }
+
+    async def _authority(self) -> Issued:
+        stored = await stored_secrets.read(self._store, *AUTHORITY)
+        authority = certificates.parse(stored.data.get("tls.crt", b""), stored.data.get("tls.key", b""))
+        if authority is None:
+            raise StoreUnavailableError("the platform has no authority yet: the API serves HTTPS on no port")
+        return authority
+
+
+def _node_of(request: Request) -> str:
+    name = str(request.path_params["name"])
+    if not _NAME.fullmatch(name) or name == SINGLE:
+        raise BadRequestError(
+            f'"{name[:80]}" is not a valid name of a node: at most 52 lower-case letters, digits, dots and hyphens, '
+            f'beginning and ending with a letter or digit, and not "{SINGLE}"'
+        )
+    return name
+
+
+async def _signing_request(request: Request) -> bytes:
+    parsed = await parsed_body(request, duplicates=False)
+    text = parsed.value.get("request") if isinstance(parsed.value, dict) else None
+    if not isinstance(text, str):
+        raise BadRequestError("request: a certificate signing request as PEM is required")
+    return text.encode()
+
+
+def _fingerprint(signing_request: bytes) -> str:
+    try:
+        return certificates.request_fingerprint(signing_request)
+    except ValueError as error:
+        raise BadRequestError(f"request: {error}") from error
+
+
+def _json(value: Json, code: int = 200) -> Response:
+    return Response(orjson.dumps(value), code, media_type=status.JSON_TYPE)
+
+
+async def _chunks(path: Path) -> AsyncIterator[bytes]:
+    file = await asyncio.to_thread(path.open, "rb")
+    try:
+        while chunk := await asyncio.to_thread(file.read, _CHUNK):
+            yield chunk
+    finally:
+        await asyncio.to_thread(file.close)

@@ -1,0 +1,175 @@
+"""Forwards connections between machines over mutual TLS: Redis, logs of instances, uploads, images.
+
+Between two machines each service is an ALPN protocol of one port. The side that accepts passes a connection on to a
+service of its own machine; the side that connects listens for programs of its own machine.
+"""
+
+import asyncio
+import contextlib
+import ssl
+from collections.abc import Awaitable, Callable, Mapping, Set
+from dataclasses import dataclass
+
+import structlog
+from cryptography import x509
+
+from knoll.auth import certificates
+from knoll.cluster.node_folder import NodeFolder
+
+log = structlog.get_logger()
+
+HANDSHAKE_SECONDS, CONNECT_SECONDS = 10.0, 5.0
+MAX_CONNECTIONS = 4096
+CHUNK = 64 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Remote:
+    """A service of another machine."""
+
+    node: str
+    address: str
+    port: int
+    service: str
+
+
+class Ingress:
+    """Accepts connections of the other machines for services of this one."""
+
+    def __init__(self, folder: NodeFolder, targets: Mapping[str, tuple[str, int]], members: Callable[[], Set[str]]):
+        """
+        Args:
+            targets: host and port by service.
+            members: returns the names of the nodes that may connect.
+        """
+        self._targets, self._members = targets, members
+        self.context = folder.context(server=True)
+        self.context.set_alpn_protocols(sorted(targets))
+        self._open: dict[asyncio.Task[None], str] = {}
+
+    @property
+    def connections(self) -> int:
+        """Number of open connections."""
+        return len(self._open)
+
+    async def start(self, host: str, port: int) -> asyncio.Server:
+        """Listen. Raises: OSError."""
+        return await asyncio.start_server(
+            self._accepted,
+            host,
+            port,
+            ssl=self.context,
+            ssl_handshake_timeout=HANDSHAKE_SECONDS,
+            limit=CHUNK,
+        )
+
+    def drop_strangers(self) -> None:
+        """End connections of nodes that are no members any more."""
+        members = self._members()
+        for task, node in list(self._open.items()):
+            if node not in members:
+                task.cancel()
+
+    async def _accepted(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        tls = writer.get_extra_info("ssl_object")
+        node, service = _peer(tls), tls.selected_alpn_protocol() or ""
+        target = self._targets.get(service)
+        if target is None or node not in self._members() or len(self._open) >= MAX_CONNECTIONS:
+            log.warning("connection of a machine refused", node=node, service=service)
+            writer.transport.abort()
+            return
+        task = asyncio.current_task()
+        assert task is not None
+        self._open[task] = node
+        try:
+            await _joined(reader, writer, lambda: asyncio.open_connection(*target, limit=CHUNK), service)
+        except asyncio.CancelledError:
+            writer.transport.abort()  # the server goes on
+        finally:
+            self._open.pop(task, None)
+
+
+class Egress:
+    """Listens on this machine, and forwards to a service of another one."""
+
+    def __init__(self, folder: NodeFolder, remote: Remote) -> None:
+        self._remote = remote
+        self.context = folder.context(server=False)
+        self.context.set_alpn_protocols([remote.service])
+
+    async def start(self, host: str, port: int) -> asyncio.Server:
+        """Listen. Raises: OSError."""
+        return await asyncio.start_server(self._accepted, host, port, limit=CHUNK)
+
+    async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """Connect to the service. Raises: OSError: the machine cannot be reached, or is another one."""
+        remote = self._remote
+        reader, writer = await asyncio.open_connection(
+            remote.address,
+            remote.port,
+            ssl=self.context,
+            server_hostname=remote.node,
+            ssl_handshake_timeout=CONNECT_SECONDS,
+            limit=CHUNK,
+        )
+        tls = writer.get_extra_info("ssl_object")
+        if _peer(tls) != remote.node or tls.selected_alpn_protocol() != remote.service:
+            writer.transport.abort()
+            raise OSError(f"{remote.address}:{remote.port} is not the service {remote.service} of {remote.node}")
+        return reader, writer
+
+    async def _accepted(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await _joined(reader, writer, self.connect, self._remote.service)
+
+
+def _peer(tls: ssl.SSLObject) -> str:
+    certificate = tls.getpeercert(binary_form=True)
+    return certificates.node_name(x509.load_der_x509_certificate(certificate)) if certificate else ""
+
+
+Connect = Callable[[], Awaitable[tuple[asyncio.StreamReader, asyncio.StreamWriter]]]
+
+
+async def _joined(
+    reader: asyncio.StreamReader,
+    writer: asyncio.StreamWriter,
+    connect: Connect,
+    service: str,
+) -> None:
+    """Connect to the other side and pass bytes both ways until either side ends."""
+    try:
+        async with asyncio.timeout(CONNECT_SECONDS):
+            there, back = await connect()
+    except (OSError, TimeoutError) as error:
+        log.warning("service not reached", service=service, error=str(error) or "timeout")
+        writer.transport.abort()
+        return
+    try:
+        await _pass_on(reader, writer, there, back)
+    finally:
+        for each in (writer, back):
+            with contextlib.suppress(OSError):
+                each.close()
+
+
+async def _pass_on(
+    reader: asyncio.StreamReader,
+    writer: asyncio.StreamWriter,
+    there: asyncio.StreamReader,
+    back: asyncio.StreamWriter,
+) -> None:
+    """TLS has no half-closed connections here: the end of one direction, once it is passed on, ends both."""
+    tasks = [asyncio.create_task(_copy(reader, back)), asyncio.create_task(_copy(there, writer))]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _copy(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+    with contextlib.suppress(OSError):
+        while data := await source.read(CHUNK):
+            sink.write(data)
+            await sink.drain()

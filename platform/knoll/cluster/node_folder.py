@@ -1,0 +1,135 @@
+"""The folder with a machine's certificate: `ca.pem`, `node.pem`, `node.key.pem`, and its token for the API."""
+
+import os
+import ssl
+from collections.abc import Iterable
+from datetime import datetime
+from pathlib import Path
+
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+from knoll.auth import certificates
+from knoll.values.errors import KnollError
+
+AUTHORITY, CERTIFICATE, KEY, TOKEN = "ca.pem", "node.pem", "node.key.pem", "token"
+
+
+def protocol(service: str) -> str:
+    """Return the ALPN protocol of a service between machines: `redis`, `logs`, `api` or `registry`."""
+    return f"knoll-{service}"
+
+
+class _OneProtocol(ssl.SSLContext):
+    """A context whose ALPN protocol is not replaced by an HTTP client's own."""
+
+    def choose(self, name: str) -> None:
+        super().set_alpn_protocols([name])
+
+    def set_alpn_protocols(self, alpn_protocols: Iterable[str]) -> None:
+        pass
+
+
+class NodeFolderError(KnollError):
+    """The folder of a machine's certificate cannot be used; the message names the file."""
+
+
+class NodeFolder:
+    """The files of one machine. Its private key never leaves the folder."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @property
+    def token(self) -> str:
+        """The machine's token for the API. Raises: NodeFolderError."""
+        return self._read(TOKEN).decode().strip()
+
+    @property
+    def name(self) -> str:
+        """The node that the certificate belongs to; empty without one."""
+        issued = certificates.read(self.path / CERTIFICATE, self.path / KEY)
+        return certificates.node_name(issued.certificate) if issued else ""
+
+    @property
+    def authority(self) -> Path:
+        return self.path / AUTHORITY
+
+    def request(self, name: str) -> bytes:
+        """Return a signing request for the machine's key, which is created if there is none.
+
+        A renewal is for the same key: the API issues certificates for no other one under that name.
+
+        Raises: NodeFolderError.
+        """
+        path = self.path / KEY
+        if not path.exists():
+            self._write(KEY, certificates.key_pem(certificates.new_key()))
+        try:
+            key = load_pem_private_key(path.read_bytes(), None)
+        except (OSError, ValueError, TypeError) as error:
+            raise NodeFolderError(f"{path}: {error}") from error
+        if not isinstance(key, ec.EllipticCurvePrivateKey):
+            raise NodeFolderError(f"{path}: it is not an elliptic curve key")
+        return certificates.node_request(name, key)
+
+    def keep(self, authority: bytes, certificate: bytes, token: str) -> None:
+        """Store what the API issued for the request. Raises: NodeFolderError."""
+        self._write(AUTHORITY, authority)
+        self._write(TOKEN, f"{token}\n".encode())
+        self._write(CERTIFICATE, certificate)
+
+    def is_valid(self, now: datetime) -> bool:
+        """Whether the certificate need not be renewed yet. Args: now: with a time zone."""
+        issued = certificates.read(self.path / CERTIFICATE, self.path / KEY)
+        return issued is not None and issued.is_valid(now, certificates.NODE_RENEWED_BEFORE)
+
+    def context(self, *, server: bool) -> ssl.SSLContext:
+        """Return a context of mutual TLS between machines. Raises: NodeFolderError."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER if server else ssl.PROTOCOL_TLS_CLIENT)
+        self._prepare(context)
+        return context
+
+    def client_context(self, service: str) -> ssl.SSLContext:
+        """Return the context for an HTTP client of another machine's service. Raises: NodeFolderError."""
+        context = _OneProtocol(ssl.PROTOCOL_TLS_CLIENT)
+        self._prepare(context)
+        context.choose(protocol(service))
+        return context
+
+    def _prepare(self, context: ssl.SSLContext) -> None:
+        context.minimum_version = ssl.TLSVersion.TLSv1_3
+        context.verify_mode = ssl.CERT_REQUIRED
+        try:
+            context.load_verify_locations(self.authority)
+        except OSError as error:
+            raise NodeFolderError(f"{self.authority}: {error}") from error
+        self.load(context)
+
+    def load(self, context: ssl.SSLContext) -> None:
+        """Use the current certificate for new connections of a context. Raises: NodeFolderError."""
+        try:
+            context.load_cert_chain(self.path / CERTIFICATE, self.path / KEY)
+        except OSError as error:
+            raise NodeFolderError(f"{self.path / CERTIFICATE}: {error}") from error
+
+    def _read(self, name: str) -> bytes:
+        try:
+            return (self.path / name).read_bytes()
+        except OSError as error:
+            raise NodeFolderError(f"{self.path / name}: {error.strerror}") from error
+
+    def _write(self, name: str, content: bytes) -> None:
+        path = self.path / name
+        fresh = path.with_name(f".{name}.new")
+        try:
+            self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
+            fresh.unlink(missing_ok=True)
+            # Activator and API of this machine run as the same user.
+            with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            fresh.replace(path)
+        except OSError as error:
+            raise NodeFolderError(f"{path}: {error.strerror}") from error

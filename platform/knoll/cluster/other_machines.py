@@ -1,0 +1,92 @@
+"""HTTP clients of services of the other machines, which are found in the table of nodes."""
+
+import asyncio
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from knoll.cluster.node_folder import CERTIFICATE, NodeFolder
+from knoll.messages.nodes import NODES, Node
+from knoll.redis.client import RedisClient
+from knoll.tables.redis_tables import RedisTable
+from knoll.values.errors import RuntimeUnavailableError
+
+if TYPE_CHECKING:
+    import httpx
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteService:
+    """A service of another machine."""
+
+    name: str
+    """Of the node, which its certificate has; for the extension `sni_hostname` of requests."""
+    url: str
+    client: "httpx.AsyncClient"
+
+
+class OtherMachines:
+    """One service of the other machines. A platform on a single machine has none."""
+
+    def __init__(self, redis: RedisClient | None, own: str, folder: Path | None, service: str = "logs") -> None:
+        """
+        Args:
+            own: name of this machine's node; empty on a single machine.
+            folder: with this machine's certificate.
+            service: `logs` or `api`.
+        """
+        self._redis, self._own, self._service = redis, own, service
+        self._folder = NodeFolder(folder) if folder else None
+        self._client: httpx.AsyncClient | None = None
+        self._stamp = 0
+
+    async def of(self, node: str) -> RemoteService | None:
+        """Return the service of a machine; None if it is this one.
+
+        Raises: RuntimeUnavailableError: the machine is not alive. StoreUnavailableError, NodeFolderError.
+        """
+        if self._redis is None or self._folder is None or not self._own or node in ("", self._own):
+            return None
+        entry = (await self._entries()).get(node)
+        if entry is None:
+            raise RuntimeUnavailableError(f'the node "{node}" does not respond')
+        return await self._service_of(entry)
+
+    async def all(self) -> list[RemoteService]:
+        """Return the service of every other machine that is alive. Raises: StoreUnavailableError, NodeFolderError."""
+        if self._redis is None or self._folder is None or not self._own:
+            return []
+        entries = await self._entries()
+        return [await self._service_of(entry) for name, entry in sorted(entries.items()) if name != self._own]
+
+    async def close(self) -> None:
+        if self._client is not None:
+            await self._client.aclose()
+
+    async def _entries(self) -> dict[str, Node]:
+        assert self._redis is not None
+        _, entries = await RedisTable(self._redis, NODES, Node).snapshot()
+        return {name: entry for name, (_, entry) in entries.items()}
+
+    async def _service_of(self, entry: Node) -> RemoteService:
+        address = f"[{entry.address}]" if ":" in entry.address else entry.address
+        return RemoteService(entry.name, f"https://{address}:{entry.admin_port}", await self._current())
+
+    async def _current(self) -> "httpx.AsyncClient":
+        """The client, made again with a renewed certificate; streams that are open keep theirs."""
+        import httpx
+
+        assert self._folder is not None
+        stamp = await asyncio.to_thread(_modified, self._folder.path / CERTIFICATE)
+        if self._client is None or stamp != self._stamp:
+            context = self._folder.client_context(self._service)
+            self._client = httpx.AsyncClient(verify=context, timeout=httpx.Timeout(10.0, read=None))
+            self._stamp = stamp
+        return self._client
+
+
+def _modified(path: Path) -> int:
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return 0

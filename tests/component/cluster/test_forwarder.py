@@ -1,0 +1,209 @@
+"""Connections between machines: who may connect, to which service, and what passes."""
+
+import asyncio
+import contextlib
+import ssl
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from knoll.auth.certificates import Issued
+from knoll.cluster.forwarder import Egress, Ingress, Remote
+from knoll.cluster.node_folder import NodeFolder
+from tests.component.cluster.certified import authority, machine
+from tests.waiting import eventually
+
+
+@pytest.fixture(scope="module")
+def issuer() -> Issued:
+    return authority()
+
+
+@contextlib.asynccontextmanager
+async def echo() -> AsyncIterator[int]:
+    """A service that returns what it gets, after its own name."""
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        open_ones.add(task)
+        try:
+            writer.write(b"echo:")
+            while data := await reader.read(65536):
+                writer.write(data)
+                await writer.drain()
+        finally:
+            writer.transport.abort()
+            open_ones.discard(task)
+
+    open_ones: set[asyncio.Task[None]] = set()
+    server = await asyncio.start_server(answer, "127.0.0.1")
+    async with server:
+        yield port_of(server)
+    await eventually(lambda: not open_ones, condition="no connection to the service")
+
+
+_dialled: list[asyncio.StreamWriter] = []
+
+
+@pytest.fixture(autouse=True)
+async def closed() -> AsyncIterator[None]:
+    yield
+    for writer in _dialled:
+        writer.transport.abort()
+    _dialled.clear()
+    await asyncio.sleep(0)
+
+
+async def dial(host: str, port: int, **tls: Any) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """A connection that is closed after the test."""
+    reader, writer = await asyncio.open_connection(host, port, **tls)
+    _dialled.append(writer)
+    return reader, writer
+
+
+def port_of(server: asyncio.Server) -> int:
+    return int(server.sockets[0].getsockname()[1])
+
+
+class Pair:
+    """n1 offers `redis` to its members; n2 has it on a port of its own."""
+
+    def __init__(self, first: NodeFolder, second: NodeFolder, service: int) -> None:
+        self.members = frozenset({"n1", "n2"})
+        self.first, self.second, self.service = first, second, service
+        self.ingress = Ingress(first, {"knoll-redis": ("127.0.0.1", service)}, lambda: self.members)
+        self.ingress_port = self.port = 0
+
+    @contextlib.asynccontextmanager
+    async def open(self) -> AsyncIterator["Pair"]:
+        async with await self.ingress.start("127.0.0.1", 0) as server:
+            self.ingress_port = port_of(server)
+            async with await self.egress().start("127.0.0.1", 0) as local:
+                self.port = port_of(local)
+                yield self
+
+    def egress(self, node: str = "n1", service: str = "knoll-redis", folder: NodeFolder | None = None) -> Egress:
+        return Egress(folder or self.second, Remote(node, "127.0.0.1", self.ingress_port, service))
+
+
+@pytest.fixture
+async def pair(issuer: Issued, tmp_path: Path) -> AsyncIterator[Pair]:
+    first, second = machine(issuer, "n1", tmp_path / "1"), machine(issuer, "n2", tmp_path / "2")
+    async with echo() as service, Pair(first, second, service).open() as made:
+        yield made
+
+
+async def ended(reader: asyncio.StreamReader) -> bool:
+    """Whether the connection ends without an answer."""
+    try:
+        return await asyncio.wait_for(reader.read(), 20) == b""
+    except OSError:
+        return True
+
+
+async def refused(pair: Pair, context: ssl.SSLContext) -> bool:
+    """Whether a TLS client gets nothing."""
+    try:
+        reader, writer = await dial("127.0.0.1", pair.ingress_port, ssl=context, server_hostname="n1")
+    except OSError:
+        return True
+    gone = await ended(reader)
+    writer.transport.abort()
+    return gone and pair.ingress.connections == 0
+
+
+async def test_bytes_pass_both_ways(pair: Pair) -> None:
+    reader, writer = await dial("127.0.0.1", pair.port)
+    sent = bytes(range(256)) * 4096
+    writing = asyncio.create_task(_write(writer, sent))
+    assert await reader.readexactly(len(sent) + 5) == b"echo:" + sent
+    await writing
+    writer.close()
+
+
+async def _write(writer: asyncio.StreamWriter, data: bytes) -> None:
+    writer.write(data)
+    await writer.drain()
+
+
+async def test_the_end_of_a_connection_reaches_the_service(pair: Pair) -> None:
+    reader, writer = await dial("127.0.0.1", pair.port)
+    assert await reader.readexactly(5) == b"echo:"
+    writer.close()
+    await eventually(lambda: not pair.ingress.connections, condition="no connection")
+
+
+async def test_a_machine_that_is_no_member_is_refused(pair: Pair, issuer: Issued, tmp_path: Path) -> None:
+    stranger = machine(issuer, "n3", tmp_path / "3")
+    reader, writer = await pair.egress(folder=stranger).connect()
+    assert await ended(reader)
+    assert pair.ingress.connections == 0
+    writer.close()
+
+
+async def test_a_machine_of_another_platform_is_refused(pair: Pair, tmp_path: Path) -> None:
+    foreign = machine(authority(), "n2", tmp_path / "3")
+    with pytest.raises(ssl.SSLError):
+        await pair.egress(folder=foreign).connect()
+    # Also if it does not check whom it connects to.
+    egress = pair.egress(folder=foreign)
+    egress.context.check_hostname, egress.context.verify_mode = False, ssl.CERT_NONE
+    assert await refused(pair, egress.context)
+
+
+async def test_a_client_without_a_certificate_is_refused(pair: Pair) -> None:
+    context = ssl.create_default_context(cafile=str(pair.first.authority))
+    context.set_alpn_protocols(["knoll-redis"])
+    assert await refused(pair, context)
+
+
+async def test_plain_bytes_get_no_answer(pair: Pair) -> None:
+    reader, writer = await dial("127.0.0.1", pair.ingress_port)
+    writer.write(b"PING\r\n" * 100)
+    assert b"PONG" not in await reader.read()
+    assert pair.ingress.connections == 0
+
+
+async def test_another_machine_at_the_address_is_not_mistaken_for_the_service(pair: Pair) -> None:
+    with pytest.raises(ssl.SSLCertVerificationError, match="Hostname mismatch"):
+        await pair.egress(node="n9").connect()
+
+
+async def test_a_service_that_is_not_offered_is_refused(pair: Pair) -> None:
+    with pytest.raises(OSError, match=r".*"):
+        await pair.egress(service="knoll-logs").connect()
+    assert pair.ingress.connections == 0
+
+
+async def test_a_machine_that_is_removed_is_cut_off(pair: Pair) -> None:
+    reader, writer = await dial("127.0.0.1", pair.port)
+    assert await reader.readexactly(5) == b"echo:"
+    pair.members = frozenset({"n1"})
+    pair.ingress.drop_strangers()
+    assert await ended(reader)
+    writer.close()
+    again, _ = await dial("127.0.0.1", pair.port)
+    assert await ended(again)
+
+
+async def test_a_renewed_certificate_counts_for_new_connections(pair: Pair, issuer: Issued) -> None:
+    before = (pair.first.path / "node.pem").read_bytes()
+    machine(issuer, "n1", pair.first.path)
+    assert (pair.first.path / "node.pem").read_bytes() != before
+    pair.first.load(pair.ingress.context)
+    _, writer = await pair.egress().connect()
+    shown = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
+    assert ssl.DER_cert_to_PEM_cert(shown) == (pair.first.path / "node.pem").read_text()
+    writer.close()
+
+
+async def test_a_service_that_does_not_run_ends_the_connection(issuer: Issued, tmp_path: Path) -> None:
+    first, second = machine(issuer, "n1", tmp_path / "1"), machine(issuer, "n2", tmp_path / "2")
+    async with echo() as service:
+        pass
+    async with Pair(first, second, service).open() as pair:
+        reader, _ = await dial("127.0.0.1", pair.port)
+        assert await ended(reader)
