@@ -7,8 +7,8 @@ import os
 import tempfile
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import httpx
 import structlog
 
 from knoll.auth import process_tokens
@@ -17,6 +17,9 @@ from knoll.process.settings import BuilderSettings
 from knoll.redis.client import RedisClient
 from knoll.values.errors import KnollError, SourceError
 from knoll.values.json import Json
+
+if TYPE_CHECKING:
+    import httpx
 
 log = structlog.get_logger()
 
@@ -47,6 +50,8 @@ async def archive(settings: BuilderSettings, redis: RedisClient, namespace: str,
 
 async def _fetched(machine: RemoteService, settings: BuilderSettings, name: str, path: Path) -> bool:
     """Fetch an archive from a machine; returns whether it has it."""
+    import httpx  # only where there are several machines
+
     try:
         token = process_tokens.mint_shared(settings.keyring, f"upload {name}", time.time())
         request = machine.client.build_request(
@@ -70,7 +75,7 @@ async def _fetched(machine: RemoteService, settings: BuilderSettings, name: str,
     return True
 
 
-async def _keep(response: httpx.Response, path: Path) -> None:
+async def _keep(response: "httpx.Response", path: Path) -> None:
     """Write a response to a file, atomically. Raises: SourceError: its content is not that of its name."""
     await asyncio.to_thread(path.parent.mkdir, parents=True, exist_ok=True)
     handle, part = await asyncio.to_thread(tempfile.mkstemp, suffix=".part", dir=path.parent)
