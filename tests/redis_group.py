@@ -84,10 +84,18 @@ class RedisGroup:
         down_after: int = 1500,
         server: str = "redis-server",
         more: Sequence[str] = (),
+        more_of_sentinels: Sequence[str] = (),
+        administrator: tuple[str, str] | None = None,
     ) -> None:
-        """Args: down_after: milliseconds. more: arguments of each server."""
+        """
+        Args:
+            down_after: milliseconds.
+            more: arguments of each server.
+            more_of_sentinels: lines of each sentinel's configuration.
+            administrator: user and password as which the test asks servers and sentinels.
+        """
         self._folder, self.machines, self._down_after, self._server = folder, machines, down_after, server
-        self._more = more
+        self._more, self._more_of_sentinels, self._administrator = more, more_of_sentinels, administrator
         self._hosts = machines.addresses if machines else ["127.0.0.1"] * SERVERS
         self.ports = [6379 if machines else free_port() for _ in range(SERVERS)]
         self.sentinel_ports = [26379 if machines else free_port() for _ in range(SERVERS)]
@@ -146,6 +154,10 @@ class RedisGroup:
         """A client of one server."""
         return self._client(self._hosts[number], self.ports[number])
 
+    def sentinel_client(self, number: int) -> Redis:
+        """A client of one sentinel."""
+        return self._client(self._hosts[number], self.sentinel_ports[number])
+
     def signal(self, number: int, which: int) -> None:
         server = self.servers[number]
         assert server is not None
@@ -172,6 +184,7 @@ class RedisGroup:
             f"sentinel monitor {NAME} {self._hosts[0]} {self.ports[0]} 2",
             f"sentinel down-after-milliseconds {NAME} {self._down_after}",
             f"sentinel failover-timeout {NAME} 5000",
+            *self._more_of_sentinels,
         ]
         file = folder / "sentinel.conf"
         file.write_text("\n".join(configuration) + "\n")
@@ -203,7 +216,8 @@ class RedisGroup:
         return places.index((_text(host), int(port)))
 
     def _client(self, host: str, port: int) -> Redis:
-        return Redis(host, port, socket_timeout=1, socket_connect_timeout=1)
+        user, password = self._administrator or (None, None)
+        return Redis(host, port, username=user, password=password, socket_timeout=1, socket_connect_timeout=1)
 
 
 @contextlib.contextmanager

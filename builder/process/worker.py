@@ -4,15 +4,16 @@ import os
 import socket
 
 import structlog
-from redis import Redis
 from rq import Queue, Worker
 
 from builder.build import secret_dirs
 from builder.maintenance import recovery
 from builder.process import jobs
+from knoll.builds.blocking_redis import WORKER_SECONDS, connect_blocking
 from knoll.builds.rq_queue import SERIALIZER
 from knoll.process import logs
 from knoll.redis import keys
+from knoll.redis.address import parse
 
 log = structlog.get_logger()
 
@@ -24,7 +25,7 @@ def main() -> None:
     """
     settings = jobs.load()
     logs.set_up(settings.log_level, settings.log_format, "builder-worker")
-    redis = Redis.from_url(settings.redis_url)
+    redis = connect_blocking(settings.redis_url)
     host = socket.gethostname()
     ourselves = recovery.process(os.getpid())
     assert ourselves
@@ -38,5 +39,6 @@ def main() -> None:
         connection=redis,
         serializer=SERIALIZER,
         log_job_description=False,
+        worker_ttl=WORKER_SECONDS if parse(settings.redis_url).sentinels else None,
     )
     worker.work(logging_level="WARNING")

@@ -51,6 +51,20 @@ def prepare(folder: Path) -> dict[str, str]:
     return passwords
 
 
+def prepare_group(folder: Path) -> dict[str, str]:
+    """Like `prepare`, also for a Redis with replicas: with the passwords of its replicas and sentinels.
+
+    Raises: KeyFilesError.
+    """
+    from knoll.auth import redis_acl
+
+    passwords = prepare(folder)
+    with _naming(folder):
+        for user in (redis_acl.REPLICA, redis_acl.SENTINEL):
+            passwords[user] = _password(folder / _LOADER.with_name(f"{user}-password"))
+    return passwords
+
+
 def keyring(folder: Path, name: str) -> tuple[encryption.EncryptionKey, ...]:
     """The keys of `SECRETS` or `GATEWAY`; empty if there are none. Raises: KeyFilesError."""
     for process in HOLDERS[name]:
@@ -123,7 +137,7 @@ def _load_users(url: str, passwords: Mapping[str, str]) -> None:
     from knoll.auth import redis_acl
 
     parts = urlsplit(url)
-    if not parts.hostname:
+    if not parts.hostname or parts.scheme.endswith("+sentinel"):
         return
     user, password = redis_acl.LOADER, passwords[redis_acl.LOADER]
     try:

@@ -28,6 +28,8 @@ LOADER = "keys"
 """User that may only reload the ACL file."""
 HEALTH = "health"
 """User without a password for health checks, which may only set its name and PING."""
+REPLICA, SENTINEL = "replica", "sentinel"
+"""Users as which replicas follow their primary, and sentinels watch servers and each other."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,15 +187,55 @@ def users(passwords: Mapping[str, str]) -> dict[str, list[str]]:
     return {"default": default, HEALTH: ["on", "nopass", *nothing, "+ping", "+client|setname"], LOADER: loader, **made}
 
 
+_NOTHING = ["resetkeys", "resetchannels", "-@all"]
+
+
+def group_users(passwords: Mapping[str, str]) -> dict[str, list[str]]:
+    """Return the further users of each server of a Redis with replicas.
+
+    Args: passwords: of `REPLICA` and `SENTINEL`.
+
+    Source: https://redis.io/docs/latest/operate/oss_and_stack/management/sentinel/#redis-access-control-list-authentication
+    """
+    watching = (
+        "multi", "slaveof", "ping", "exec", "subscribe", "config|rewrite", "role", "publish", "info", "client|setname",
+        "client|kill", "script|kill",
+    )  # fmt: skip
+    allowed = {REPLICA: ["+psync", "+replconf", "+ping"], SENTINEL: ["&*", *(f"+{name}" for name in watching)]}
+    return {name: ["on", f"#{password_hash(passwords[name])}", *_NOTHING, *allowed[name]] for name in allowed}
+
+
+def sentinel_users(passwords: Mapping[str, str]) -> dict[str, list[str]]:
+    """Return the users of the sentinels: each process may ask for the primary.
+
+    Args: passwords: by process, and of `SENTINEL`.
+    """
+    # `masters` for redis-py, the others for our own client.
+    questions = ("get-master-addr-by-name", "master", "masters")
+    asking = ["&*", "+ping", "+client|setname", "+subscribe", *(f"+sentinel|{question}" for question in questions)]
+    users_of_processes = {
+        process: ["on", f"#{password_hash(passwords[process])}", *_NOTHING, *asking] for process in PROCESSES
+    }
+    sentinel = ["on", f"#{password_hash(passwords[SENTINEL])}", "~*", "&*", "+@all"]
+    return {**users_of_processes, SENTINEL: sentinel, "default": ["off", "resetpass", *_NOTHING]}
+
+
 def acl_file(passwords: Mapping[str, str]) -> str:
     """Return the file for `redis-server --aclfile`."""
-    return "".join(f"user {name} {' '.join(rules_of_user)}\n" for name, rules_of_user in users(passwords).items())
+    return file_of(users(passwords))
+
+
+def file_of(chosen: Mapping[str, Iterable[str]]) -> str:
+    """Return users as lines of an ACL file."""
+    return "".join(f"user {name} {' '.join(rules_of_user)}\n" for name, rules_of_user in chosen.items())
 
 
 def commands(passwords: Mapping[str, str]) -> list[str]:
     """Return commands that create the same users in an external Redis; its default user is not changed."""
-    return [
-        f"ACL SETUSER {name} reset {' '.join(rules_of_user)}"
-        for name, rules_of_user in users(passwords).items()
-        if name not in ("default", LOADER)
-    ]
+    own = {name: rules for name, rules in users(passwords).items() if name not in ("default", LOADER)}
+    return set_users(own)
+
+
+def set_users(chosen: Mapping[str, Iterable[str]]) -> list[str]:
+    """Return commands that create users, which lose all other permissions."""
+    return [f"ACL SETUSER {name} reset {' '.join(rules_of_user)}" for name, rules_of_user in chosen.items()]

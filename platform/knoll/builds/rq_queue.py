@@ -7,24 +7,24 @@ The queue is RQ's list, which is reordered with `fair_order` whenever a build is
 import contextlib
 from typing import Any
 
-from redis import Redis
-from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.exceptions import WatchError
 from rq import Queue, Retry
 from rq.exceptions import DuplicateJobError, InvalidJobOperation, NoSuchJobError
 from rq.job import Job, JobStatus
 from rq.serializers import JSONSerializer
 
+from knoll.builds.blocking_redis import confirmed, connect_blocking
 from knoll.builds.fair_order import fair_order
 from knoll.messages import builds
 from knoll.redis import keys
-from knoll.values.errors import StoreUnavailableError
+from knoll.redis.address import parse
 
 SERIALIZER = JSONSerializer
 FAILED_SECONDS = 24 * 3600
 """How long RQ remembers a failed job."""
 
+SECONDS = 2.0
+"""How long a reply may take behind sentinels."""
 _TRIES = 5
 _OVER = {JobStatus.FAILED, JobStatus.STOPPED, JobStatus.CANCELED, JobStatus.FINISHED}
 
@@ -33,7 +33,8 @@ class RqQueue:
     """The queue of builds. Calls block; see `knoll.builds.queue` for an event loop."""
 
     def __init__(self, redis_url: str, build_timeout_seconds: int) -> None:
-        self._redis = Redis.from_url(redis_url)
+        self._redis = connect_blocking(redis_url, SECONDS)
+        self._replicas = parse(redis_url).replicas
         self._builds = Queue(keys.BUILD_JOBS, connection=self._redis, serializer=SERIALIZER)
         # The builder stops a build that takes too long and reports why; RQ's own limit is only a fallback.
         self._build_seconds = build_timeout_seconds + 60
@@ -44,16 +45,15 @@ class RqQueue:
 
     def order(self) -> list[str]:
         """Uids of the queued Builds, the next one first. Raises: StoreUnavailableError."""
-        try:
+        with confirmed(self._redis, 0):
             return [_parts(job_id)[1] for job_id in self._waiting()]
-        except (RedisConnectionError, RedisTimeoutError) as error:
-            raise StoreUnavailableError(f"the job queue does not respond: {error}") from error
 
     def close(self) -> None:
         self._redis.close()
 
     def _enqueue(self, arguments: list[str], job_id: str) -> None:
-        try:
+        # Also of a job that is in the queue already: an earlier attempt may not have been confirmed.
+        with confirmed(self._redis, self._replicas), contextlib.suppress(DuplicateJobError):
             self._forget_if_over(job_id)
             self._builds.enqueue_call(
                 builds.BUILD_JOB,
@@ -66,10 +66,6 @@ class RqQueue:
                 unique=True,
             )
             self._arrange()
-        except DuplicateJobError:
-            return
-        except (RedisConnectionError, RedisTimeoutError) as error:
-            raise StoreUnavailableError(f"the job queue does not respond: {error}") from error
 
     def _waiting(self) -> list[str]:
         listed: Any = self._redis.lrange(self._builds.key, 0, -1)

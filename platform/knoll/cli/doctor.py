@@ -1,5 +1,6 @@
 """Commands about this machine: doctor, completion."""
 
+import asyncio
 import contextlib
 import http.client
 import importlib.util
@@ -27,12 +28,16 @@ from knoll.cli.state_folder import data_folder
 from knoll.firewall import nft
 from knoll.process import dns_server
 from knoll.process.disk import free_bytes, of_engine
-from knoll.process.settings import AutoscalerSettings, BuilderSettings
-from knoll.values.errors import BadRequestError
+from knoll.process.settings import AutoscalerSettings, BuilderSettings, CommonSettings
+from knoll.redis import address
+from knoll.redis.client import connected
+from knoll.redis.safety import unsafe_settings
+from knoll.values.errors import BadRequestError, KnollError
 
 MIN_FREE_BYTES = 5 * 1024**3
 """Free disk space that images and build caches need; with less, builds start to fail."""
 _SECONDS = 5
+_REDIS_DOCS = "docs/how-to/redis-replicas.md"
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,9 +139,36 @@ def buildx(_: str) -> Iterator[Finding]:
 
 
 def redis(_: str) -> Iterator[Finding]:
+    if os.environ.get("KNOLL_REDIS_URL"):
+        yield from _own_redis()
+        return
     program = shutil.which("redis-server")
     fix = "`knoll up` needs it (Debian: apt-get install redis-server) or --redis-url; Compose includes it"
     yield Finding("redis", program is not None, program or "redis-server is not installed", "" if program else fix)
+
+
+def _own_redis() -> Iterator[Finding]:
+    """What `KNOLL_REDIS_URL` names: its servers and sentinels, and whether they keep what they acknowledge."""
+    try:
+        settings = CommonSettings.read()
+        replicated = address.parse(settings.redis_url).is_replicated
+        problems = asyncio.run(_redis_problems(settings.redis_url))
+    except (KnollError, ValueError) as error:
+        yield Finding("redis", False, str(error), "start it, or correct KNOLL_REDIS_URL")
+        return
+    for problem in problems:
+        yield Finding("redis", False, problem, f"see {_REDIS_DOCS}")
+    if not problems:
+        kind = "a primary with replicas" if replicated else "one server"
+        yield Finding("redis", True, f"{kind}, whose settings lose nothing that was acknowledged")
+
+
+async def _redis_problems(url: str) -> list[str]:
+    async with connected(url, "knoll-doctor") as client:
+        problems = await unsafe_settings(client)
+        if not problems:
+            await client.execute("PING")
+    return problems
 
 
 def dnsmasq(_: str) -> Iterator[Finding]:

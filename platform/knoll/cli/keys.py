@@ -108,11 +108,22 @@ async def _rotate(folder: Path, settings: CommonSettings) -> int:
 @click.command("redis-acl")
 @data_option
 @keys_option
-def redis_acl(data: Path, keys: Path | None) -> None:
+@click.option("--servers", is_flag=True, help="For each server of a Redis with replicas and sentinels.")
+@click.option("--sentinels", is_flag=True, help="For each sentinel.")
+def redis_acl(data: Path, keys: Path | None, servers: bool, sentinels: bool) -> None:
     """Print the commands that create Knoll's users in your own Redis, and store their passwords with the keys.
 
     For Redis 7 or newer: `knoll redis-acl | redis-cli -u redis://ADMINISTRATOR@HOST`, then `knoll up --redis-users`.
     """
-    passwords = key_files.prepare(keys or folder_of(data))
-    for line in redis_rights.commands(passwords):
-        click.echo(line)
+    folder = keys or folder_of(data)
+    if not (servers or sentinels):
+        for line in redis_rights.commands(key_files.prepare(folder)):
+            click.echo(line)
+        return
+    passwords = key_files.prepare_group(folder)
+    if servers:
+        for line in (*redis_rights.commands(passwords), *redis_rights.set_users(redis_rights.group_users(passwords))):
+            click.echo(line)
+    if sentinels:
+        for line in redis_rights.set_users(redis_rights.sentinel_users(passwords)):
+            click.echo(line)

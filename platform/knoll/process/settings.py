@@ -39,8 +39,9 @@ class CommonSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Settings of every process."""
 
     redis_url: str = "redis://127.0.0.1:6379/0"
-    """URL of Redis (`redis://`, `rediss://` or `unix://`). If it has a user and no password (`redis://USER@…`), the
-    password is read from `keys_dir`."""
+    """URL of Redis (`redis://`, `rediss://` or `unix://`), or of the sentinels of a Redis with replicas
+    (`redis+sentinel://HOST,HOST,HOST/0?master=NAME`, `rediss+sentinel://`). If it has a user and no password
+    (`redis://USER@…`), the password is read from `keys_dir`."""
     keys_dir: Path | None = None
     """Folder with this process's password for Redis and the keys that encrypt Secrets there; without it, Secrets are
     stored unencrypted."""

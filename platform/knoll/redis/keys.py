@@ -15,6 +15,9 @@ EVENTS = "knoll:events"
 BUILD_JOBS = "knoll-builds"
 """RQ queue: image builds."""
 
+BUILD_JOBS_CONFIRMED = "rq:knoll:confirmed"
+"""String: written after a job was enqueued, and confirmed by replicas. With replicas only."""
+
 BUILD_TURNS = "knoll:build-turns"
 """Hash: namespace to epoch seconds at which one of its builds last started."""
 

@@ -51,7 +51,7 @@ class RedisClient:
 
     def __init__(self, where: address.Address, name: str, gather_seconds: float = GATHER_SECONDS) -> None:
         """See `connect`."""
-        self._where, self._name = where, name
+        self.where, self.name = where, name
         self._connection: RedisConnection | None = None
         self._opening: asyncio.Task[RedisConnection] | None = None
         self._subscriptions = Subscriptions(lambda on_push: self._open(on_push=on_push))
@@ -145,7 +145,7 @@ class RedisClient:
         response_seconds: float = RESPONSE_SECONDS,
         on_push: Callable[[Sequence[Any]], None] | None = None,
     ) -> RedisConnection:
-        return await open_connection(self._where, self._name, response_seconds=response_seconds, on_push=on_push)
+        return await open_connection(self.where, self.name, response_seconds=response_seconds, on_push=on_push)
 
 
 async def all_replies(replies: Sequence["asyncio.Future[Reply]"]) -> list[Reply]:

@@ -101,7 +101,7 @@ async def test_a_redis_that_replies_nothing_is_unavailable_after_a_while(
     own_redis: RedisProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     redis = connect(own_redis.url)
-    opened = await connection.open_connection(redis._where, "knoll-test", response_seconds=0.3)
+    opened = await connection.open_connection(redis.where, "knoll-test", response_seconds=0.3)
     await opened.submit(connection.packed("PING"))
     own_redis.signal(signal.SIGSTOP)
     waiting = opened.submit(connection.packed("PING"))
@@ -118,7 +118,7 @@ async def test_a_redis_that_replies_nothing_is_unavailable_after_a_while(
 
 async def test_a_loop_that_was_busy_for_longer_than_the_limit_still_takes_the_reply(own_redis: RedisProcess) -> None:
     redis = connect(own_redis.url)
-    opened = await connection.open_connection(redis._where, "knoll-test", response_seconds=0.05)
+    opened = await connection.open_connection(redis.where, "knoll-test", response_seconds=0.05)
     reply = opened.submit(connection.packed("ECHO", "x" * 100_000))
     await asyncio.sleep(0)
     asyncio.get_running_loop().call_soon(lambda: subprocess.run(["sleep", "0.2"], check=True))

@@ -52,7 +52,7 @@ class ReplicatedClient(RedisClient):
         if not script.writes:
             return await super().run(script, names, args)
         session = await self._current_session()
-        writes = await session.writes(self._name)
+        writes = await session.writes(self.name)
         fence = FENCE.get()
         if fence is not None and fence.epoch != session.epoch:
             raise StoreUnavailableError("Redis is unavailable: another server became the primary, leadership ends")
@@ -72,7 +72,7 @@ class ReplicatedClient(RedisClient):
 
     async def write(self, *commands: Sequence[Argument]) -> list[Reply]:
         session = await self._current_session()
-        writes = await session.writes(self._name)
+        writes = await session.writes(self.name)
         try:
             return await all_replies([writes.submit(packed(*command)) for command in commands])
         except NotPrimaryError as error:
@@ -106,12 +106,12 @@ class ReplicatedClient(RedisClient):
 
     async def _open_commands(self) -> RedisConnection:
         if not self._listening:
-            self._listening = [asyncio.create_task(self._listen(each)) for each in self._where.sentinels]
-        primary = await find_primary(self._where, self._name)
-        address = self._where.at(primary.host, primary.port)
+            self._listening = [asyncio.create_task(self._listen(each)) for each in self.where.sentinels]
+        primary = await find_primary(self.where, self.name)
+        address = self.where.at(primary.host, primary.port)
         commands = await open_connection(
             address,
-            self._name,
+            self.name,
             connect_seconds=CONNECT_SECONDS,
             response_seconds=answer_seconds(primary.down_after),
         )
@@ -148,7 +148,7 @@ class ReplicatedClient(RedisClient):
         session = await self._current_session()
         connection = await open_connection(
             session.address,
-            self._name,
+            self.name,
             connect_seconds=CONNECT_SECONDS,
             response_seconds=response_seconds,
             on_push=on_push,
@@ -161,7 +161,7 @@ class ReplicatedClient(RedisClient):
         backoff = Backoff()
         while True:
             try:
-                connection = await open_sentinel(sentinel, self._name, on_push=self._heard)
+                connection = await open_sentinel(sentinel, self.name, on_push=self._heard)
                 try:
                     for channel in (_SWITCHED, _PROMOTED):
                         await connection.submit(packed("SUBSCRIBE", channel))
@@ -174,7 +174,7 @@ class ReplicatedClient(RedisClient):
             await backoff.wait()
 
     def _heard(self, push: Sequence[Any]) -> None:
-        primary = named_by(self._where.primary_name, push[1].decode(), push[2].decode())
+        primary = named_by(self.where.primary_name, push[1].decode(), push[2].decode())
         session = self._session
         if primary is None or session is None:
             return

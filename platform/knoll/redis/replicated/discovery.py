@@ -7,7 +7,6 @@ Source: https://redis.io/docs/latest/develop/reference/sentinel-clients/
 """
 
 import asyncio
-import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -102,29 +101,24 @@ async def open_sentinel(sentinel: Address, name: str, **options: Any) -> RedisCo
 
 async def _ask(sentinel: Address, primary_name: str, name: str) -> Primary:
     connection = await open_sentinel(sentinel, name)
-    with contextlib.closing(_Ending(connection)):
+    try:
         place, described = await asyncio.gather(
             connection.submit(packed("SENTINEL", "GET-MASTER-ADDR-BY-NAME", primary_name)),
             connection.submit(packed("SENTINEL", "MASTER", primary_name)),
         )
+    finally:
+        connection.end("it was asked")
     if place is None:
         raise StoreUnavailableError(f"Redis is unavailable: {sentinel} knows no primary {primary_name}")
     host, port = place[0].decode(), int(place[1])
-    fields = _fields(described)
+    fields = named_fields(described)
     # During a fail-over the sentinel that carries it out names the promoted server before all others do.
     switching = (host, port) != (fields["ip"], int(fields["port"]))
     down_after = int(fields["down-after-milliseconds"]) / 1000
     return Primary(host, port, down_after, (int(fields["config-epoch"]), switching))
 
 
-def _fields(reply: Any) -> Mapping[str, str]:
+def named_fields(reply: Any) -> Mapping[str, str]:
+    """Return the fields of a reply that is a map, or names and values in turn from older servers."""
     pairs = reply.items() if isinstance(reply, dict) else zip(reply[::2], reply[1::2], strict=True)
     return {name.decode(): value.decode() for name, value in pairs}
-
-
-class _Ending:
-    def __init__(self, connection: RedisConnection) -> None:
-        self._connection = connection
-
-    def close(self) -> None:
-        self._connection.end("it was asked")

@@ -10,6 +10,7 @@ from knoll.redis.address import Address
 from knoll.redis.fence import Fence
 from knoll.redis.replicated.client import named_by
 from knoll.redis.replicated.discovery import Primary, Replication, newest
+from knoll.redis.replicated.inspection import replicas_in, replication_problems, sentinel_problems
 from knoll.redis.replicated.scripts import additions, epoch_form
 from knoll.redis.replicated.session import answer_seconds, problem_of
 from knoll.redis.single_client import Script
@@ -102,3 +103,43 @@ def test_a_single_redis_does_without_what_replicas_need() -> None:
     )
     done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+GOOD = {
+    "maxmemory": "0", "appendonly": "yes", "appendfsync": "always", "min-replicas-to-write": "1",
+    "min-replicas-max-lag": "10",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("changed", "problem"),
+    [
+        ({}, ""),
+        ({"min-replicas-to-write": "0"}, "min-replicas-to-write is 0"),
+        ({"min-replicas-max-lag": "0"}, "min-replicas-max-lag is 0"),
+        ({"min-replicas-max-lag": "60"}, "min-replicas-max-lag is 60"),
+    ],
+)
+def test_a_primary_that_may_accept_writes_alone_is_named(changed: dict[str, str], problem: str) -> None:
+    problems = replication_problems({**GOOD, **changed})
+    assert (problem in problems[0]) if problem else not problems
+
+
+@pytest.mark.parametrize(
+    ("changed", "problem"),
+    [
+        ({}, ""),
+        ({"num-other-sentinels": "1"}, "there are 2 sentinels"),
+        ({"quorum": "1"}, "quorum is 1 of 3 sentinels: set it to 2"),
+        ({"down-after-milliseconds": "30000"}, "down-after-milliseconds is 30000"),
+        ({"down-after-milliseconds": "200"}, "down-after-milliseconds is 200"),
+    ],
+)
+def test_how_sentinels_watch_is_checked(changed: dict[str, str], problem: str) -> None:
+    fields = {"num-other-sentinels": "2", "quorum": "2", "down-after-milliseconds": "1500"}
+    problems = sentinel_problems({**fields, **changed})
+    assert (problem in problems[0]) if problem else not problems
+
+
+def test_replicas_are_read_with_their_ports() -> None:
+    assert replicas_in(INFO)[:2] == [("10.0.0.2", 6379), ("10.0.0.3", 6379)]
