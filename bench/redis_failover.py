@@ -91,9 +91,9 @@ def show_latencies(measured: dict[str, dict[str, list[float]]]) -> None:
             f"{name:16} one writer: p50 {p50 * 1000:.2f} ms, p99 {p99 * 1000:.2f} ms, "
             f"{p50 / median(plain['alone']):.2f} of plain; {WRITERS} writers: {median(values['rates']):.0f}/s"
         )
-    one = measured["replicas=1"]
-    print(f"RESULT machines.replicated_write_p50_vs_plain {median(one['alone']) / median(plain['alone']):.2f} ratio")
-    print(f"RESULT machines.replicated_write_rate_vs_plain {median(one['rates']) / median(plain['rates']):.2f} ratio")
+    for result, key in (("p50", "alone"), ("rate", "rates")):
+        ratio = median(measured["replicas=1"][key]) / median(plain[key])
+        print(f"RESULT machines.replicated_write_{result}_vs_plain {ratio:.2f} ratio")
 
 
 def show_fail_overs(outcomes: Sequence[Outcome]) -> None:

@@ -65,6 +65,31 @@ def prepare_group(folder: Path) -> dict[str, str]:
     return passwords
 
 
+def write_group(keys: Path, folder: Path) -> None:
+    """Write what a Redis with replicas and sentinels reads to know its users: see docs/how-to/redis-replicas.md.
+
+    Args:
+        keys: folder of the keys.
+        folder: gets `servers.acl` and `sentinels.acl`, which contain only hashes, and `.env` with the passwords of
+            replicas and sentinels.
+
+    Raises: KeyFilesError.
+    """
+    from knoll.auth import redis_acl
+
+    passwords = prepare_group(keys)
+    users = {**redis_acl.users(passwords), **redis_acl.group_users(passwords)}
+    variables = {f"{name.upper()}_PASSWORD": passwords[name] for name in (redis_acl.REPLICA, redis_acl.SENTINEL)}
+    with _naming(folder):
+        file = folder / ".env"
+        present = file.read_text().splitlines() if file.exists() else []
+        kept = [line for line in present if line.partition("=")[0] not in variables]
+        lines = [*kept, *(f"{name}={value}" for name, value in variables.items())]
+        _write(folder / "servers.acl", redis_acl.file_of(users).encode(), 0o644)
+        _write(folder / "sentinels.acl", redis_acl.file_of(redis_acl.sentinel_users(passwords)).encode(), 0o644)
+        _write(file, "".join(f"{line}\n" for line in lines).encode(), 0o600)
+
+
 def keyring(folder: Path, name: str) -> tuple[encryption.EncryptionKey, ...]:
     """The keys of `SECRETS` or `GATEWAY`; empty if there are none. Raises: KeyFilesError."""
     for process in HOLDERS[name]:

@@ -230,10 +230,13 @@ def file_of(chosen: Mapping[str, Iterable[str]]) -> str:
     return "".join(f"user {name} {' '.join(rules_of_user)}\n" for name, rules_of_user in chosen.items())
 
 
-def commands(passwords: Mapping[str, str]) -> list[str]:
-    """Return commands that create the same users in an external Redis; its default user is not changed."""
+def commands(passwords: Mapping[str, str], more: Mapping[str, Iterable[str]] | None = None) -> list[str]:
+    """Return commands that create the same users in an external Redis; its default user is not changed.
+
+    Args: more: further users.
+    """
     own = {name: rules for name, rules in users(passwords).items() if name not in ("default", LOADER)}
-    return set_users(own)
+    return set_users({**own, **(more or {})})
 
 
 def set_users(chosen: Mapping[str, Iterable[str]]) -> list[str]:

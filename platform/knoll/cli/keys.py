@@ -108,22 +108,27 @@ async def _rotate(folder: Path, settings: CommonSettings) -> int:
 @click.command("redis-acl")
 @data_option
 @keys_option
-@click.option("--servers", is_flag=True, help="For each server of a Redis with replicas and sentinels.")
-@click.option("--sentinels", is_flag=True, help="For each sentinel.")
-def redis_acl(data: Path, keys: Path | None, servers: bool, sentinels: bool) -> None:
+@click.option("--servers", is_flag=True, help="Print them for each server of a Redis with replicas and sentinels.")
+@click.option("--sentinels", is_flag=True, help="Print them for each sentinel.")
+@click.option(
+    "--folder",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Write servers.acl, sentinels.acl and .env there, for docs/how-to/redis-replicas/compose.yaml.",
+)
+def redis_acl(data: Path, keys: Path | None, servers: bool, sentinels: bool, folder: Path | None) -> None:
     """Print the commands that create Knoll's users in your own Redis, and store their passwords with the keys.
 
     For Redis 7 or newer: `knoll redis-acl | redis-cli -u redis://ADMINISTRATOR@HOST`, then `knoll up --redis-users`.
     """
-    folder = keys or folder_of(data)
-    if not (servers or sentinels):
-        for line in redis_rights.commands(key_files.prepare(folder)):
-            click.echo(line)
+    all_keys = keys or folder_of(data)
+    if folder is not None:
+        key_files.write_group(all_keys, folder)
         return
-    passwords = key_files.prepare_group(folder)
-    if servers:
-        for line in (*redis_rights.commands(passwords), *redis_rights.set_users(redis_rights.group_users(passwords))):
-            click.echo(line)
-    if sentinels:
-        for line in redis_rights.set_users(redis_rights.sentinel_users(passwords)):
-            click.echo(line)
+    if not (servers or sentinels):
+        lines = redis_rights.commands(key_files.prepare(all_keys))
+    else:
+        passwords = key_files.prepare_group(all_keys)
+        lines = redis_rights.commands(passwords, redis_rights.group_users(passwords)) if servers else []
+        lines += redis_rights.set_users(redis_rights.sentinel_users(passwords)) if sentinels else []
+    for line in lines:
+        click.echo(line)
