@@ -1,7 +1,7 @@
 """Reads any number of streams with one blocking XREAD, and hands each reader its entries.
 
 After each reply it pauses for some milliseconds: a burst of entries then costs one command instead of one for each. The
-first entry after a silence is not delayed.
+pause grows while entries keep arriving in it. The first entry after a silence is not delayed.
 """
 
 import asyncio
@@ -13,6 +13,8 @@ from knoll.values.errors import StoreUnavailableError
 
 GATHER_SECONDS = 0.005
 """Pause after each reply."""
+BURST_SECONDS = 0.02
+"""Longest pause: a burst of entries goes on."""
 SILENCE_SECONDS = 10.0
 """Interval at which a reader without entries is notified."""
 BATCH = 256
@@ -109,8 +111,14 @@ class StreamReader:
 class StreamMultiplexer:
     """All readers of a client. It has a connection of its own while there are readers."""
 
-    def __init__(self, open_connection: Callable[[], Awaitable[RedisConnection]], gather_seconds: float) -> None:
-        self._open, self._gather_seconds = open_connection, gather_seconds
+    def __init__(
+        self,
+        open_connection: Callable[[], Awaitable[RedisConnection]],
+        gather_seconds: float = GATHER_SECONDS,
+        burst_seconds: float = BURST_SECONDS,
+    ) -> None:
+        """Args: gather_seconds, burst_seconds: the shortest and the longest pause after a reply."""
+        self._open, self._gather_seconds, self._burst_seconds = open_connection, gather_seconds, burst_seconds
         self._readers: list[StreamReader] = []
         self._connection: RedisConnection | None = None
         self._task: asyncio.Task[None] | None = None
@@ -147,11 +155,15 @@ class StreamMultiplexer:
 
     async def _run(self) -> None:
         try:
+            clock, pause = asyncio.get_running_loop().time, self._gather_seconds
             while True:
-                await asyncio.sleep(self._gather_seconds)
+                await asyncio.sleep(pause)
                 if self._connection is None or not self._connection.is_open:
                     self._connection = await self._open()
+                begun = clock()
                 await self._read(self._connection)
+                goes_on = clock() - begun < self._gather_seconds
+                pause = min(pause * 2, self._burst_seconds) if goes_on else self._gather_seconds
         except Exception as error:
             readers, self._readers, self._task = self._readers, [], None
             self._disconnect()
