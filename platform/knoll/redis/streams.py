@@ -111,14 +111,9 @@ class StreamReader:
 class StreamMultiplexer:
     """All readers of a client. It has a connection of its own while there are readers."""
 
-    def __init__(
-        self,
-        open_connection: Callable[[], Awaitable[RedisConnection]],
-        gather_seconds: float = GATHER_SECONDS,
-        burst_seconds: float = BURST_SECONDS,
-    ) -> None:
-        """Args: gather_seconds, burst_seconds: the shortest and the longest pause after a reply."""
-        self._open, self._gather_seconds, self._burst_seconds = open_connection, gather_seconds, burst_seconds
+    def __init__(self, open_connection: Callable[[], Awaitable[RedisConnection]], burst_seconds: float) -> None:
+        """Args: burst_seconds: longest pause after a reply, at least `GATHER_SECONDS`."""
+        self._open, self._burst_seconds = open_connection, burst_seconds
         self._readers: list[StreamReader] = []
         self._connection: RedisConnection | None = None
         self._task: asyncio.Task[None] | None = None
@@ -155,15 +150,15 @@ class StreamMultiplexer:
 
     async def _run(self) -> None:
         try:
-            clock, pause = asyncio.get_running_loop().time, self._gather_seconds
+            clock, pause = asyncio.get_running_loop().time, GATHER_SECONDS
             while True:
                 await asyncio.sleep(pause)
                 if self._connection is None or not self._connection.is_open:
                     self._connection = await self._open()
                 begun = clock()
                 await self._read(self._connection)
-                goes_on = clock() - begun < self._gather_seconds
-                pause = min(pause * 2, self._burst_seconds) if goes_on else self._gather_seconds
+                goes_on = clock() - begun < GATHER_SECONDS
+                pause = min(pause * 2, self._burst_seconds) if goes_on else GATHER_SECONDS
         except Exception as error:
             readers, self._readers, self._task = self._readers, [], None
             self._disconnect()
