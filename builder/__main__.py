@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 
 import msgspec
 import structlog
+import uvloop
 
 from builder.build import buildkit
 from builder.images.digest_resolver import DigestResolver
@@ -27,7 +28,7 @@ log = structlog.get_logger()
 def processes(settings: BuilderSettings) -> Mapping[str, Callable[[], None]]:
     """Return the entry point of each process, by name."""
     builds = {f"builds-{number}": worker.main for number in range(1, settings.build_workers + 1)}
-    return {"images": lambda: asyncio.run(serve(settings)), **builds}
+    return {"images": lambda: uvloop.run(serve(settings)), **builds}
 
 
 async def serve(settings: BuilderSettings) -> None:

@@ -1,5 +1,6 @@
 """Which of the engine's images a namespace may use, and which registries it may contact."""
 
+import asyncio
 import socket
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
@@ -114,14 +115,18 @@ def registry_host(reference: str) -> str:
 
 async def access_of(store: Store, built: BuiltImages, namespace: str) -> ImageAccess:
     """Read the current rights of a namespace. Raises: StoreUnavailableError."""
+    bindings, of_cluster, images, of_deployment, of_security = await asyncio.gather(
+        store.list(kinds.ROLE_BINDING.id),
+        store.list(kinds.CLUSTER_ROLE_BINDING.id),
+        built.of(namespace),
+        _data(store, deployment.NAME),
+        _data(store, security.NAME),
+    )
     return ImageAccess(
-        tenants=has_tenants(
-            (await store.list(kinds.ROLE_BINDING.id)).items,
-            [item["metadata"]["name"] for item in (await store.list(kinds.CLUSTER_ROLE_BINDING.id)).items],
-        ),
-        built=await built.of(namespace),
-        deployment=_parsed(await _data(store, deployment.NAME), deployment.parse, DeploymentConfig()),
-        security=_parsed(await _data(store, security.NAME), security.parse, SecurityConfig()),
+        tenants=has_tenants(bindings.items, [item["metadata"]["name"] for item in of_cluster.items]),
+        built=images,
+        deployment=_parsed(of_deployment, deployment.parse, DeploymentConfig()),
+        security=_parsed(of_security, security.parse, SecurityConfig()),
     )
 
 

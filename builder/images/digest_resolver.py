@@ -103,8 +103,11 @@ class DigestResolver:
 
     async def _resolution(self, revision: Json) -> builds.Resolution:
         meta, spec = revision["metadata"], revision["spec"]
-        credentials = await registry_secrets.read(self._store, meta["namespace"], spec)
-        access = await access_of(self._store, self._built, meta["namespace"])
+        # Both at once: what they read of Redis is sent together.
+        credentials, access = await asyncio.gather(
+            registry_secrets.read(self._store, meta["namespace"], spec),
+            access_of(self._store, self._built, meta["namespace"]),
+        )
         try:
             images = await asyncio.to_thread(self._look_up, access, spec, credentials.credentials)
         except ImageError as error:

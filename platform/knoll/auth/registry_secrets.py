@@ -1,5 +1,6 @@
 """Reads the credentials that an object may use for image registries."""
 
+import asyncio
 from dataclasses import dataclass
 
 from knoll.auth.registry_auth import PLATFORM_SECRET, Credential, credentials, secret_names
@@ -29,12 +30,15 @@ async def read(store: Store, namespace: str, spec: Json) -> RegistryCredentials:
 
     Raises: StoreUnavailableError.
     """
-    account = await _find(store, kinds.SERVICE_ACCOUNT.id, namespace, spec.get("serviceAccountName") or "default")
+    account, of_platform = await asyncio.gather(
+        _find(store, kinds.SERVICE_ACCOUNT.id, namespace, spec.get("serviceAccountName") or "default"),
+        _find(store, kinds.SECRET.id, *PLATFORM_SECRET),
+    )
     named = [(namespace, name) for name in secret_names(spec, account)]
     readable: list[Credential] = []
     problems: list[str] = []
     for place in [*named, PLATFORM_SECRET]:
-        secret = await _find(store, kinds.SECRET.id, *place)
+        secret = of_platform if place == PLATFORM_SECRET else await _find(store, kinds.SECRET.id, *place)
         if secret is None:
             if place != PLATFORM_SECRET:
                 problems.append(f"the Secret {place[0]}/{place[1]} in imagePullSecrets does not exist")
