@@ -2,7 +2,8 @@
 
 Services are applied to a whole platform with a fake runtime (`bench.lib.fleet`) at a steady rate; a watch shows when
 each is Ready. When all are at zero, the processor time and the memory of all processes are read: resident memory as the
-kernel shares it out (PSS), because the processes share most of their code.
+kernel shares it out (PSS), because the processes share most of their code. The processor time contains what the health
+checks of Compose take of the engine (`bench.lib.health_checks`).
 """
 
 import argparse
@@ -13,6 +14,7 @@ from pathlib import Path
 from statistics import median, quantiles
 
 from bench.lib.fleet import Processes, Watch, applied, cpu_seconds, memory_kib, until_zero
+from bench.lib.health_checks import checks_of, idle_percent
 from bench.lib.stopping import stoppable
 from bench.tick import tick_ms
 
@@ -34,6 +36,8 @@ async def measure(count: int, rate: float, idle_seconds: float) -> None:
             spent = time.monotonic() - at
             cpu = {name: (cpu_seconds(pids) - before[name]) / spent * 100 for name, pids in trees.items()}
             full = {name: memory_kib(pids) for name, pids in trees.items()}
+            port = int(platform.api.rpartition(":")[2])
+            cpu["checks"] = await asyncio.to_thread(idle_percent, checks_of(), port)
     report(count, rate, took, cpu, empty, full)
 
 
@@ -46,9 +50,11 @@ def report(
         each = (full[name] - empty[name]) / count
         sizes = f"{empty[name] / 1024:>6.1f} MiB{full[name] / 1024:>6.1f} MiB"
         print(f"{name:12}{cpu[name]:>8.2f} %{sizes}{each:>8.1f} KiB")
+    print(f"{'checks':12}{cpu['checks']:>8.2f} %")
     p95 = quantiles(took, n=20)[-1] if len(took) > 1 else took[0]
     ours = [name for name in full if name != "redis"]
     print(f"RESULT scale.ready_p95_s {p95:.2f} s")
+    print(f"RESULT scale.ready_median_s {median(took):.3f} s")
     print(f"RESULT scale.idle_cpu_percent {sum(cpu.values()):.2f} percent")
     print(f"RESULT scale.rss_mib {sum(full[name] for name in ours) / 1024:.0f} MiB")
     print(f"RESULT scale.redis_mib {full['redis'] / 1024:.0f} MiB")

@@ -3,7 +3,8 @@ happens at twice that rate.
 
 A rate counts as steady if the 95th percentile from apply to Ready is at most a second. Rates rise by a third until one
 is not; the Services of earlier steps scale to zero meanwhile. Then one minute at twice the highest rate, on a new
-platform: leases lost, the time of `kubectl get`, the order in which Services become Ready, and Services that never do.
+platform: leases lost, the time of `kubectl get`, the order in which Services become Ready, Services that never do, and
+cold starts of other Services beside those that they had before.
 """
 
 import argparse
@@ -18,11 +19,15 @@ from statistics import median, quantiles
 import httpx
 
 from bench.coldstart_platform import SERVICES
+from bench.lib.cold_starts import ColdStarts
 from bench.lib.fleet import BASELINE, OWN, Processes, Watch, applied, checkout
 from bench.lib.stopping import stoppable
 
 FIRST_RATE, STEP = 4.0, 4 / 3
 READY_SECONDS = 1.0
+QUIET_ROUNDS = 2
+START_PAUSE = 1.0
+"""Seconds between two cold starts under load."""
 TABLE = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json"
 """What kubectl accepts for `get`."""
 
@@ -91,28 +96,42 @@ def disorder(begun: dict[str, float], ready: dict[str, float]) -> float:
 
 async def overload(source: Path, rate: float, seconds: float) -> list[str]:
     """Apply at a rate that is too high, and return the results."""
-    async with running(source) as (platform, client), Watch(client).running() as watch:
-        await applied(client, 1, 1.0)
-        await watch.count(1)
+    async with (
+        running(source) as (platform, client),
+        httpx.AsyncClient(base_url=platform.api, timeout=60) as others,
+        Watch(client).running() as watch,
+    ):
+        starts = ColdStarts(platform, others)
+        await starts.prepare(watch)
+        quiet = median(await starts.rounds(QUIET_ROUNDS))
+        earlier = len(watch.ready)
         gets = Gets(platform.api)
-        getting = asyncio.create_task(gets.run("s-00000"))
+        background = [asyncio.create_task(gets.run("cold-0")), asyncio.create_task(starts.run(START_PAUSE))]
         count = round(rate * seconds)
         lost = platform.count_in_logs("leadership lost")
-        begun = await applied(client, count, rate, 1, retry=True)
+        begun = await applied(client, count, rate, retry=True)
+        busy, answered = list(starts.seconds), list(gets.seconds)
         with contextlib.suppress(TimeoutError):
-            await watch.count(count + 1)
-        getting.cancel()
-        await asyncio.gather(getting, return_exceptions=True)
+            await watch.count(count + earlier)
+        for task in background:
+            task.cancel()
+        for result in await asyncio.gather(*background, return_exceptions=True):
+            if isinstance(result, Exception):
+                raise result
         lost = platform.count_in_logs("leadership lost") - lost
     late = [name for name in begun if name not in watch.ready]
     done = {name: at for name, at in begun.items() if name in watch.ready}
     took = [watch.ready[name] - at for name, at in done.items()]
     print(f"{count} Services at {rate:.1f}/s: Ready after median {median(took):.1f} s, p95 {p95(took):.1f} s")
+    print(f"{len(busy)} cold starts beside them took {', '.join(f'{each * 1000:.0f}' for each in sorted(busy))} ms")
     return [
         f"RESULT scale.overload_leases_lost {lost} count",
-        f"RESULT scale.overload_get_p95_ms {p95(gets.seconds) * 1000:.0f} ms",
+        f"RESULT scale.overload_get_p95_ms {p95(answered) * 1000:.0f} ms",
         f"RESULT scale.overload_order {disorder(done, watch.ready):.2f} ratio",
         f"RESULT scale.overload_dropped {len(late)} count",
+        f"RESULT scale.quiet_cold_start_ms {quiet * 1000:.1f} ms",
+        f"RESULT scale.overload_cold_start_ms {median(busy) * 1000:.1f} ms",
+        f"RESULT scale.overload_cold_start_ratio {median(busy) / quiet:.2f} ratio",
     ]
 
 
@@ -139,10 +158,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="bench.scale_rate", description=__doc__)
     parser.add_argument("--seconds", type=float, default=10.0, help="how long each rate is kept up (%(default)s)")
     parser.add_argument("--overload", type=float, default=60.0, help="seconds at twice the rate (%(default)s)")
+    parser.add_argument("--rate", type=float, default=0.0, help="only the overload, at this rate")
     parser.add_argument("--rounds", type=int, default=2, help="rounds of each commit (%(default)s)")
     parser.add_argument("--baseline", default=BASELINE, help="commit to compare with; '' for none (%(default)s)")
     options = parser.parse_args()
     with stoppable():
+        if options.rate:
+            print("\n".join(asyncio.run(overload(OWN, options.rate, options.overload))))
+            return
         asyncio.run(measure(options.seconds, options.overload, options.rounds, options.baseline))
 
 

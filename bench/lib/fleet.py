@@ -23,6 +23,7 @@ from redis.asyncio import Redis
 
 from bench.coldstart_platform import AUTOSCALER, QUICK, SERVICES
 from knoll.cli.up import redis_command
+from knoll.resources.validation.reserved_images import PINNED_PREFIX
 from tests.conftest import free_port
 
 IMAGE = "python:3.13-slim"
@@ -90,6 +91,7 @@ class Processes:
                 with contextlib.suppress(ProcessLookupError):
                     process.send_signal(signal.SIGTERM)
                 await process.wait()
+            self._remove_pins()
 
     @contextlib.asynccontextmanager
     async def client(self) -> AsyncIterator[httpx.AsyncClient]:
@@ -108,6 +110,15 @@ class Processes:
             )
         self._running.append(process)
         self.pids[name] = process.pid
+
+    def _remove_pins(self) -> None:
+        """Remove the names by which the builder has pinned images."""
+        pins = f"{PINNED_PREFIX}/{self._environment['KNOLL_PLATFORM']}"
+        listed = subprocess.run(
+            ["docker", "images", "--format", "{{.Repository}}:{{.Tag}}", pins], capture_output=True, text=True
+        )
+        if names := listed.stdout.split():
+            subprocess.run(["docker", "rmi", *names], capture_output=True)
 
     def _log(self, name: str) -> Path:
         return self._folder / f"{name}.log"
