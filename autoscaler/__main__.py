@@ -39,6 +39,7 @@ from knoll.process import admin, logs
 from knoll.process.settings import AutoscalerSettings
 from knoll.redis.client import connect
 from knoll.redis.lease import Lease
+from knoll.redis.streams import CONTROL_GATHER_SECONDS
 from knoll.store.redis_store import FEW_BUFFERED_EVENTS, RedisStore
 from knoll.values.errors import KnollError
 
@@ -67,7 +68,7 @@ async def serve(settings: AutoscalerSettings, make: Callable[[AutoscalerSettings
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    redis = connect(settings.redis_url, "autoscaler")
+    redis = connect(settings.redis_url, "autoscaler", gather_seconds=CONTROL_GATHER_SECONDS)
     store = RedisStore(redis, ring=FEW_BUFFERED_EVENTS, keyring=settings.keyring)
     async with make(settings) as runtime, Checker() as checker:
         options = node_options(settings), leader_options(settings)

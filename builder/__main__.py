@@ -19,6 +19,7 @@ from builder.process import jobs, prefork, worker
 from knoll.process import admin, logs
 from knoll.process.settings import BuilderSettings
 from knoll.redis.client import RedisClient, connect
+from knoll.redis.streams import CONTROL_GATHER_SECONDS
 from knoll.store.redis_store import RedisStore
 from knoll.values.errors import RuntimeUnavailableError, StoreUnavailableError
 
@@ -37,7 +38,7 @@ async def serve(settings: BuilderSettings) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    redis = connect(settings.redis_url, "builder")
+    redis = connect(settings.redis_url, "builder", gather_seconds=CONTROL_GATHER_SECONDS)
     resolver = DigestResolver(settings, redis, RedisStore(redis, keyring=settings.keyring))
 
     async def ready() -> str:

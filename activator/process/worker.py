@@ -25,7 +25,6 @@ from knoll.messages.routing import ROUTING, RouteEntry
 from knoll.process import admin
 from knoll.process.settings import ActivatorSettings
 from knoll.redis.client import connected
-from knoll.redis.streams import GATHER_SECONDS
 from knoll.tables.gateway_objects import GatewaySource
 from knoll.tables.redis_tables import RedisTable
 
@@ -81,7 +80,7 @@ async def run(
         parent: None for a single process, which has the admin port itself.
     """
     proxy = ProxyState(f"{socket.gethostname()}-{os.getpid()}")
-    async with connected(settings.redis_url, "knoll-activator", burst_seconds=GATHER_SECONDS) as redis:
+    async with connected(settings.redis_url, "knoll-activator") as redis:
         routing, endpoints = RedisTable(redis, ROUTING, RouteEntry), RedisTable(redis, ENDPOINTS, RevisionEndpoints)
         followers = table_followers.followers(proxy, routing, endpoints)
         published = RedisTable(redis, GATEWAY_OBJECTS, GatewayObject)

@@ -5,18 +5,18 @@ from contextlib import asynccontextmanager
 
 from knoll.redis import address
 from knoll.redis.single_client import RedisClient, Script
-from knoll.redis.streams import BURST_SECONDS
+from knoll.redis.streams import GATHER_SECONDS
 
 __all__ = ["RedisClient", "Script", "connect", "connected"]
 
 
-def connect(url: str, name: str = "knoll", *, burst_seconds: float = BURST_SECONDS) -> RedisClient:
+def connect(url: str, name: str = "knoll", *, gather_seconds: float = GATHER_SECONDS) -> RedisClient:
     """Create a client, within a running event loop.
 
     Args:
         url: see `knoll.redis.address`.
         name: shown by `CLIENT LIST`; no spaces.
-        burst_seconds: longest time that an entry of a stream may wait for others while they keep arriving.
+        gather_seconds: see `streams`.
 
     Raises: ValueError: the URL is invalid.
     """
@@ -24,16 +24,16 @@ def connect(url: str, name: str = "knoll", *, burst_seconds: float = BURST_SECON
     if where.is_replicated:
         from knoll.redis.replicated.client import ReplicatedClient  # a single Redis does without it
 
-        return ReplicatedClient(where, name, burst_seconds)
-    return RedisClient(where, name, burst_seconds)
+        return ReplicatedClient(where, name, gather_seconds)
+    return RedisClient(where, name, gather_seconds)
 
 
 @asynccontextmanager
 async def connected(
-    url: str, name: str = "knoll", *, burst_seconds: float = BURST_SECONDS
+    url: str, name: str = "knoll", *, gather_seconds: float = GATHER_SECONDS
 ) -> AsyncIterator[RedisClient]:
     """Create a client, and close it at the end."""
-    redis = connect(url, name, burst_seconds=burst_seconds)
+    redis = connect(url, name, gather_seconds=gather_seconds)
     try:
         yield redis
     finally:

@@ -17,7 +17,7 @@ from typing import Any
 from knoll.redis import address
 from knoll.redis.connection import RESPONSE_SECONDS, Argument, RedisConnection, Reply, open_connection, packed
 from knoll.redis.reply_errors import UnknownScriptError, translated
-from knoll.redis.streams import BURST_SECONDS, SILENCE_SECONDS, StreamMultiplexer
+from knoll.redis.streams import GATHER_SECONDS, SILENCE_SECONDS, StreamMultiplexer
 from knoll.redis.subscriptions import Subscription, Subscriptions
 from knoll.values.errors import KnollError
 
@@ -49,14 +49,14 @@ class RedisClient:
     epoch = ""
     """Which primary this is; another one when another server was promoted. Always empty with a single Redis."""
 
-    def __init__(self, where: address.Address, name: str, burst_seconds: float = BURST_SECONDS) -> None:
+    def __init__(self, where: address.Address, name: str, gather_seconds: float = GATHER_SECONDS) -> None:
         """See `connect`."""
         self.where, self.name = where, name
         self._connection: RedisConnection | None = None
         self._opening: asyncio.Task[RedisConnection] | None = None
         self._subscriptions = Subscriptions(lambda on_push: self._open(on_push=on_push))
         self.streams = StreamMultiplexer(
-            partial(self._open, response_seconds=SILENCE_SECONDS + RESPONSE_SECONDS), burst_seconds
+            partial(self._open, response_seconds=SILENCE_SECONDS + RESPONSE_SECONDS), gather_seconds
         )
 
     async def execute(self, *command: Argument) -> Reply:

@@ -1,7 +1,7 @@
 """Reads any number of streams with one blocking XREAD, and hands each reader its entries.
 
 After each reply it pauses for some milliseconds: a burst of entries then costs one command instead of one for each. The
-pause grows while entries keep arriving in it. The first entry after a silence is not delayed.
+first entry after a silence is not delayed.
 """
 
 import asyncio
@@ -12,9 +12,9 @@ from knoll.redis.connection import RedisConnection, Reply, packed
 from knoll.values.errors import StoreUnavailableError
 
 GATHER_SECONDS = 0.005
-"""Pause after each reply."""
-BURST_SECONDS = 0.02
-"""Longest pause: a burst of entries goes on."""
+"""Pause after each reply: a cold start waits for an endpoint from a stream."""
+CONTROL_GATHER_SECONDS = 0.02
+"""The same for processes that are not on the data path: an apply is a burst of writes within some ten milliseconds."""
 SILENCE_SECONDS = 10.0
 """Interval at which a reader without entries is notified."""
 BATCH = 256
@@ -111,9 +111,8 @@ class StreamReader:
 class StreamMultiplexer:
     """All readers of a client. It has a connection of its own while there are readers."""
 
-    def __init__(self, open_connection: Callable[[], Awaitable[RedisConnection]], burst_seconds: float) -> None:
-        """Args: burst_seconds: longest pause after a reply, at least `GATHER_SECONDS`."""
-        self._open, self._burst_seconds = open_connection, burst_seconds
+    def __init__(self, open_connection: Callable[[], Awaitable[RedisConnection]], gather_seconds: float) -> None:
+        self._open, self._gather_seconds = open_connection, gather_seconds
         self._readers: list[StreamReader] = []
         self._connection: RedisConnection | None = None
         self._task: asyncio.Task[None] | None = None
@@ -150,15 +149,11 @@ class StreamMultiplexer:
 
     async def _run(self) -> None:
         try:
-            clock, pause = asyncio.get_running_loop().time, GATHER_SECONDS
             while True:
-                await asyncio.sleep(pause)
+                await asyncio.sleep(self._gather_seconds)
                 if self._connection is None or not self._connection.is_open:
                     self._connection = await self._open()
-                begun = clock()
                 await self._read(self._connection)
-                goes_on = clock() - begun < GATHER_SECONDS
-                pause = min(pause * 2, self._burst_seconds) if goes_on else GATHER_SECONDS
         except Exception as error:
             readers, self._readers, self._task = self._readers, [], None
             self._disconnect()

@@ -27,7 +27,7 @@ from knoll.redis.replicated.scripts import BEGIN_EPOCH, RAISE, additions, epoch_
 from knoll.redis.replicated.session import INFO, Session, answer_seconds, problem_of
 from knoll.redis.reply_errors import NotPrimaryError, UnknownScriptError
 from knoll.redis.single_client import RedisClient, Script, all_replies
-from knoll.redis.streams import BURST_SECONDS
+from knoll.redis.streams import GATHER_SECONDS
 from knoll.values.errors import StoreForbiddenError, StoreUnavailableError
 
 log = structlog.get_logger()
@@ -42,8 +42,8 @@ class ReplicatedClient(RedisClient):
 
     is_replicated = True
 
-    def __init__(self, where: Address, name: str, burst_seconds: float = BURST_SECONDS) -> None:
-        super().__init__(where, name, burst_seconds)
+    def __init__(self, where: Address, name: str, gather_seconds: float = GATHER_SECONDS) -> None:
+        super().__init__(where, name, gather_seconds)
         self._session: Session | None = None
         self._epoch_changed = asyncio.Event()
         self._listening: list[asyncio.Task[None]] = []
