@@ -47,7 +47,7 @@ RUN groupadd --gid 10001 knoll \
  && for process in api builder autoscaler activator; do \
       install -d -o knoll -g knoll -m 0700 "/var/lib/knoll/keys/$process"; \
     done \
- && install -d -o knoll -g knoll -m 0700 /var/lib/knoll/layers
+ && install -d -o knoll -g knoll -m 0700 /var/lib/knoll/layers /var/lib/knoll/node
 COPY --chmod=0755 scripts/healthz.sh /usr/local/bin/healthz
 COPY --from=dependencies /opt/knoll /opt/knoll
 RUN --mount=type=bind,from=wheel,source=/wheels,target=/wheels \

@@ -328,6 +328,7 @@ def _machine_routes(
         _route("/cluster/nodes/{name}", only("POST", machines.join)),
         _route("/cluster/nodes/{name}/certificate", only("POST", machines.renew)),
         _route("/cluster/images", only("GET", machines.images)),
+        _route("/cluster/script", only("GET", machines.script)),
         _route("/cluster/uploads/{namespace}/{id}", only("GET", machines.source)),
     ]
 

@@ -6,7 +6,6 @@ The requests authenticate by a join token, by the token of a machine's own Servi
 
 import asyncio
 import base64
-import re
 import time
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
@@ -25,6 +24,7 @@ from api.wire import status
 from knoll.auth import certificates, join_tokens, process_tokens, token_key, tokens
 from knoll.auth.certificates import Issued
 from knoll.auth.join_tokens import JoinToken
+from knoll.cluster import bundle
 from knoll.messages.nodes import NODES, Node
 from knoll.redis.client import RedisClient
 from knoll.redis.encryption import Keyring
@@ -48,8 +48,6 @@ KEY_ANNOTATION = "knoll.dev/node-key"
 """Annotation of a machine's ServiceAccount: fingerprint of the only key that gets certificates of its name."""
 TOKEN_SECONDS = 365 * 24 * 3600
 _ACCOUNT = "node-"
-# The subject of its certificate, `system:node:NAME`, has at most 64 characters.
-_NAME = re.compile(r"[a-z0-9]([a-z0-9.-]{0,50}[a-z0-9])?")
 _CHUNK = 1024 * 1024
 
 
@@ -124,6 +122,13 @@ class Machines:
         stored = await self._join_token(request)
         upload = stored.get(join_tokens.IMAGE, b"").decode(errors="replace")
         return await self._file(bootstrap.CREDENTIALS_NAMESPACE, upload)
+
+    async def script(self, request: Request) -> Response:
+        """GET `/cluster/script` with a join token: what the new machine runs."""
+        stored = await self._join_token(request)
+        token = request.headers["authorization"].partition(" ")[2].encode()
+        script = stored.get(join_tokens.SCRIPT, b"").replace(join_tokens.PLACEHOLDER, token)
+        return Response(script, media_type="text/x-shellscript")
 
     async def source(self, request: Request) -> Response:
         """GET `/cluster/uploads/NAMESPACE/ID` with the shared key of processes: an uploaded source.
@@ -212,7 +217,7 @@ class Machines:
 
 def _node_of(request: Request) -> str:
     name = str(request.path_params["name"])
-    if not _NAME.fullmatch(name) or name == SINGLE:
+    if not bundle.NODE_NAME.fullmatch(name) or name == SINGLE:
         raise BadRequestError(
             f'"{name[:80]}" is not a valid name of a node: at most 52 lower-case letters, digits, dots and hyphens, '
             f'beginning and ending with a letter or digit, and not "{SINGLE}"'

@@ -21,9 +21,10 @@ from knoll.values.errors import UnauthorizedError
 
 NAMESPACE = "kube-system"
 SECRET_TYPE = "knoll.dev/join-token"  # noqa: S105 - the type of the object
-HASH, BUNDLE, EXPIRATION, IMAGE = "hash", "bundle", "expiration", "image"
+HASH, BUNDLE, EXPIRATION, IMAGE, SCRIPT = "hash", "bundle", "expiration", "image", "script"
 """Keys of the Secret of a token: hash of the secret; what a machine gets, encrypted; epoch seconds; id of the upload
-with the platform's images."""
+with the platform's images; what the new machine runs, with `PLACEHOLDER` for the token."""
+PLACEHOLDER = b"@TOKEN@"
 LIFE_SECONDS = 3600
 _ALPHABET = string.ascii_lowercase + string.digits
 _FORM = re.compile(r"([a-z0-9]{6})\.([a-z0-9]{32})")
@@ -66,13 +67,14 @@ class JoinToken:
             raise SealedError("the platform sent no encrypted keys")
         return encryption.unseal((self._key,), sealed, self._subject)
 
-    def data(self, bundle: bytes, expires: float, image: str) -> dict[str, str]:
+    def data(self, bundle: bytes, expires: float, image: str, script: str = "") -> dict[str, str]:
         """Return the data of its Secret, base64-encoded. Args: expires: epoch seconds. image: id of an upload."""
         values = {
             HASH: self._hash.encode(),
             BUNDLE: self.seal(bundle),
             EXPIRATION: str(int(expires)).encode(),
             IMAGE: image.encode(),
+            SCRIPT: script.encode(),
         }
         return {key: base64.b64encode(value).decode() for key, value in values.items()}
 

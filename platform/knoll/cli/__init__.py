@@ -13,7 +13,7 @@ COMMANDS = {
     "up": "up", "down": "down", "build": "build", "deploy": "deploy", "dev": "dev", "status": "services",
     "describe": "describe", "explain": "explain", "traffic": "traffic", "rollback": "traffic", "logs": "services",
     "export": "export", "doctor": "doctor", "kubeconfig": "identity", "secrets": "keys",
-    "redis-acl": "keys", "completion": "doctor",
+    "redis-acl": "keys", "cluster": "cluster", "node": "node", "completion": "doctor",
 }  # fmt: skip
 """Name of each command to the module of this package that defines it."""
 EXIT_CODES: dict[type[KnollError], int] = {StoreUnavailableError: 3, NotFoundError: 4}

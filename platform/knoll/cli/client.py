@@ -70,6 +70,12 @@ class ApiClient:
         listing = self._json("GET", _path(kind, namespace), params={"labelSelector": selector} if selector else {})
         return builtins.list(listing["items"])
 
+    def list_all(self, kind: kinds.Kind, fields: str = "") -> builtins.list[dict[str, Any]]:
+        """List the objects of all namespaces that match a field selector."""
+        base = f"/apis/{kind.api_version}" if kind.group else f"/api/{kind.version}"
+        listing = self._json("GET", f"{base}/{kind.plural}", params={"fieldSelector": fields} if fields else {})
+        return builtins.list(listing["items"])
+
     def watch(self, kind: kinds.Kind, namespace: str, selector: str = "") -> Iterator[dict[str, Any]]:
         """Yield the existing objects and then changes, each `{type, object}`, until the server ends the watch.
 
@@ -86,7 +92,7 @@ class ApiClient:
     def replace(self, kind: kinds.Kind, body: dict[str, Any]) -> dict[str, Any]:
         """Replace an object; its resourceVersion must be the stored one. Raises: ConflictError."""
         meta = body["metadata"]
-        return self._json("PUT", f"{_path(kind, meta['namespace'])}/{meta['name']}", json=body)
+        return self._json("PUT", f"{_path(kind, meta.get('namespace', ''))}/{meta['name']}", json=body)
 
     def delete(self, kind: kinds.Kind, namespace: str, name: str) -> dict[str, Any]:
         return self._json("DELETE", f"{_path(kind, namespace)}/{name}")

@@ -85,8 +85,10 @@ class Agent:
                 await stack.enter_async_context(await self._listening(self._ingress.start(*place), *place))
             log.info("agent started", node=self.name)
             async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self._follow_members())
-                tasks.create_task(self._renew())
+                tasks.create_task(self._follow_files())
+                if settings.agent_services:
+                    tasks.create_task(self._follow_members())
+                    tasks.create_task(self._renew())
 
     @staticmethod
     async def _listening(start: Awaitable[asyncio.Server], host: str, port: int) -> asyncio.Server:
@@ -116,9 +118,18 @@ class Agent:
         path = f"/cluster/nodes/{self.name}/certificate"
         issued = await self._ask("POST", path, {"request": request.decode()})
         self._folder.keep(issued["authority"].encode(), issued["certificate"].encode(), issued["token"])
-        for context in (self._ingress.context, *(egress.context for _, egress in self._egresses)):
-            self._folder.load(context)
         log.info("certificate renewed", node=self.name)
+
+    async def _follow_files(self) -> None:
+        """Use a renewed certificate, which another agent of this machine may have got, for new connections."""
+        before = self._folder.stamp()
+        while True:
+            await asyncio.sleep(MEMBERS_SECONDS)
+            if (stamp := self._folder.stamp()) != before:
+                with self._reported("certificate not read"):
+                    for context in (self._ingress.context, *(egress.context for _, egress in self._egresses)):
+                        self._folder.load(context)
+                    before = stamp
 
     async def _ask(self, method: str, path: str, body: Mapping[str, str] | None = None) -> Json:
         """Call this machine's API. Raises: AgentError, NodeFolderError."""

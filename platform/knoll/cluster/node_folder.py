@@ -84,6 +84,14 @@ class NodeFolder:
         issued = certificates.read(self.path / CERTIFICATE, self.path / KEY)
         return issued is not None and issued.is_valid(now, certificates.NODE_RENEWED_BEFORE)
 
+    def stamp(self) -> tuple[int, int]:
+        """Changes when the certificate does."""
+        try:
+            status = (self.path / CERTIFICATE).stat()
+        except OSError:
+            return (0, 0)
+        return (status.st_mtime_ns, status.st_ino)
+
     def context(self, *, server: bool) -> ssl.SSLContext:
         """Return a context of mutual TLS between machines. Raises: NodeFolderError."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER if server else ssl.PROTOCOL_TLS_CLIENT)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from knoll.cluster.node_folder import CERTIFICATE, NodeFolder
+from knoll.cluster.node_folder import NodeFolder
 from knoll.messages.nodes import NODES, Node
 from knoll.redis.client import RedisClient
 from knoll.tables.redis_tables import RedisTable
@@ -38,7 +38,7 @@ class OtherMachines:
         self._redis, self._own, self._service = redis, own, service
         self._folder = NodeFolder(folder) if folder else None
         self._client: httpx.AsyncClient | None = None
-        self._stamp = 0
+        self._stamp = (0, 0)
 
     async def of(self, node: str) -> RemoteService | None:
         """Return the service of a machine; None if it is this one.
@@ -77,16 +77,9 @@ class OtherMachines:
         import httpx
 
         assert self._folder is not None
-        stamp = await asyncio.to_thread(_modified, self._folder.path / CERTIFICATE)
+        stamp = await asyncio.to_thread(self._folder.stamp)
         if self._client is None or stamp != self._stamp:
             context = self._folder.client_context(self._service)
             self._client = httpx.AsyncClient(verify=context, timeout=httpx.Timeout(10.0, read=None))
             self._stamp = stamp
         return self._client
-
-
-def _modified(path: Path) -> int:
-    try:
-        return path.stat().st_mtime_ns
-    except OSError:
-        return 0

@@ -1,0 +1,267 @@
+"""`knoll node`: machines of the platform: adds, lists, drains and removes them."""
+
+import os
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+
+from knoll.auth import join_tokens, key_files, redis_acl
+from knoll.auth.join_tokens import JoinToken
+from knoll.cli.client import ApiClient, chunks
+from knoll.cli.cluster import (
+    ClusterError,
+    address_problems,
+    default_name,
+    name_problems,
+    platform_option,
+    store_token,
+)
+from knoll.cli.connection import client_options
+from knoll.cli.identity import duration
+from knoll.cli.output import output_option, show
+from knoll.cli.terminal import echo
+from knoll.cluster import bundle, engine_cli, joining
+from knoll.cluster.bundle import Bundle
+from knoll.cluster.node_folder import AUTHORITY, CERTIFICATE, KEY, TOKEN, NodeFolder
+from knoll.process.settings import BUILDKIT_IMAGE
+from knoll.values import kinds
+from knoll.values.errors import BadRequestError, ConflictError, KnollError
+from knoll.values.json import Json
+
+HOME = "/etc/knoll"
+"""Folder of the platform's files on a machine that joins."""
+ACCOUNT = "node-"
+"""Prefix of the ServiceAccount of a machine; it is a member as long as that exists."""
+_CHECK_SECONDS = 1.0
+
+
+class DrainError(KnollError):
+    """Instances are still on the node; the message names them."""
+
+
+@click.group()
+def node() -> None:
+    """Add, list, drain and remove machines of a cluster."""
+
+
+@node.command("join-command")
+@click.option("--duration", "life", default="1h", show_default=True, help="How long the command is valid.")
+@platform_option
+@client_options
+def join_command(life: str, platform: str, client: ApiClient, namespace: str) -> None:
+    """Print the command that makes another machine a node. It needs Docker with Compose, curl, and nothing else.
+
+    Run this on the first machine. The command contains a secret: with it, a machine gets the platform's keys.
+    """
+    seconds = duration(life)
+    folder = Path(engine_cli.project_folder(platform))
+    settings = bundle.parse_dotenv((folder / ".env").read_text()) if (folder / ".env").exists() else {}
+    address = settings.get("KNOLL_NODE_ADDRESS")
+    if not address or settings.get("KNOLL_FIRST_NODE"):
+        raise BadRequestError("this machine is not the first one of a cluster: `knoll cluster init` makes it that")
+    host = f"[{address}]" if ":" in address else address
+    server = f"https://{host}:{settings.get('KNOLL_API_TLS_PORT') or 8444}"
+    pin = joining.pin_of_server(server)
+    image = settings.get("KNOLL_IMAGE") or "knoll"
+    echo("sending the platform's images to its API …", err=True)
+    token, upload = JoinToken.fresh(), _upload_images(client, [image, BUILDKIT_IMAGE])
+    script = bundle.script(server, pin, image, HOME)
+    content = bundle.encode(_bundle(platform, image, folder, settings))
+    store_token(client, token, token.data(content, time.time() + seconds, upload, script))
+    command = f"curl -fsSk --pinnedpubkey '{pin}' -H 'Authorization: Bearer {token}' {server}/cluster/script | sudo sh"
+    echo(f"valid for {life}, for any number of machines; take it back with `knoll node forget {token.id}`", err=True)
+    click.echo(command)
+
+
+def _bundle(platform: str, image: str, folder: Path, settings: dict[str, str]) -> Bundle:
+    swarm = engine_cli.run("swarm", "join-token", "--quiet", "worker").decode().strip()
+    manager = (engine_cli.info().get("Swarm") or {}).get("RemoteManagers") or []
+    address = settings["KNOLL_NODE_ADDRESS"]
+    host = f"[{address}]" if ":" in address else address
+    return Bundle(
+        first_node=settings["KNOLL_NODE"],
+        first_address=address,
+        settings={key: settings[key] for key in bundle.KEPT_SETTINGS if key in settings},
+        keys={process: engine_cli.read_volume(image, platform, f"keys-{process}") for process in redis_acl.PROCESSES},
+        files={name: (folder / name).read_bytes() for name in bundle.FILES},
+        swarm_token=swarm,
+        swarm_address=str(manager[0]["Addr"]) if manager else f"{host}:2377",
+    )
+
+
+def _upload_images(client: ApiClient, images: list[str]) -> str:
+    with tempfile.TemporaryDirectory() as path:
+        archive = Path(path, "images.tar")
+        with archive.open("wb") as target:
+            engine_cli.saved(images, target)
+        return client.upload(join_tokens.NAMESPACE, chunks(archive), archive.stat().st_size)
+
+
+@node.command("forget")
+@click.argument("token_id")
+@client_options
+def forget(token_id: str, client: ApiClient, namespace: str) -> None:
+    """Make a join command invalid before it expires. TOKEN_ID is the part of its token before the dot."""
+    client.delete(kinds.SECRET, join_tokens.NAMESPACE, f"knoll-join-{token_id}")
+    click.echo(f"the join command {token_id} is no longer valid")
+
+
+@node.command(hidden=True)
+@click.option("--server", required=True, help="The platform's API.")
+@click.option("--pin", required=True, help="Hash of the public key of its certificate.")
+@click.option("--home", required=True, type=click.Path(path_type=Path), help="Folder for the platform's files.")
+@click.option("--address", default="", help="IP address at which other machines reach this one.")
+@click.option("--name", default="", help="Name of this machine.")
+def join(server: str, pin: str, home: Path, address: str, name: str) -> None:
+    """Make this machine a node; run by what `knoll node join-command` prints."""
+    try:
+        token = JoinToken.parse(os.environ.get("KNOLL_JOIN_TOKEN", ""))
+    except ValueError as error:
+        raise BadRequestError(f"KNOLL_JOIN_TOKEN: {error}") from error
+    name, address = name or default_name(), address or joining.own_address(server)
+    engine = engine_cli.info()
+    env = home / ".env"
+    before = bundle.parse_dotenv(env.read_text()) if env.exists() else {}
+    problems = [*engine_cli.swarm_problems(engine), *name_problems(name)]
+    if not before.get("KNOLL_NODE"):
+        problems += address_problems(address, engine, before)
+    elif before["KNOLL_NODE"] != name:
+        problems.append(f"it is the node {before['KNOLL_NODE']} already ({env})")
+    if problems:
+        raise ClusterError("\n  - ".join(["this machine cannot join:", *problems]))
+    folder = NodeFolder(home / "node")
+    received = bundle.decode(joining.join(server, pin, token, name, folder))
+    _write_platform(home, folder, received, bundle.node_settings(received, name, address))
+    _join_swarm(engine, received, address)
+    click.echo(f"this machine is the node {name} ({address}) of the platform at {received.first_address}")
+
+
+def _write_platform(home: Path, folder: NodeFolder, received: Bundle, settings: dict[str, str]) -> None:
+    for relative, content in received.files.items():
+        if relative in bundle.FILES:  # and no other path, whatever the platform sent
+            path = home / relative
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+    platform, image = settings.get("KNOLL_PLATFORM") or "knoll", settings.get("KNOLL_IMAGE") or "knoll"
+    files = {name: (folder.path / name).read_bytes() for name in (AUTHORITY, CERTIFICATE, KEY, TOKEN)}
+    engine_cli.write_volume(image, platform, "node", files)
+    names = {key_files.PASSWORD, *key_files.HOLDERS}
+    for process in redis_acl.PROCESSES:
+        keys = {name: content for name, content in received.keys.get(process, {}).items() if name in names}
+        engine_cli.write_volume(image, platform, f"keys-{process}", keys)
+    # Last: what is there counts as joined.
+    (home / ".env").write_text(bundle.dotenv(settings))
+
+
+def _join_swarm(engine: Json, received: Bundle, address: str) -> None:
+    if (engine.get("Swarm") or {}).get("LocalNodeState") == "active":
+        return
+    host = f"[{address}]" if ":" in address else address
+    engine_cli.run(
+        "swarm", "join", "--token", received.swarm_token, "--advertise-addr", address, "--listen-addr", f"{host}:2377",
+        received.swarm_address,
+    )  # fmt: skip
+
+
+@node.command()
+@output_option
+@client_options
+def ls(output: str, client: ApiClient, namespace: str) -> None:
+    """List the machines and the number of their instances."""
+    pods = client.list_all(kinds.POD)
+    listed = [_row(body, pods) for body in client.list(kinds.NODE, "")]
+    if output != "text":
+        show(listed, output)
+        return
+    rows = [("NAME", "STATUS", "ADDRESS", "INSTANCES", "VERSION"), *(tuple(map(str, row.values())) for row in listed)]
+    widths = [max(len(row[at]) for row in rows) for at in range(len(rows[0]))]
+    for row in rows:
+        echo("   ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def _row(body: Json, pods: list[dict[str, Any]]) -> dict[str, Any]:
+    name, status = body["metadata"]["name"], body.get("status") or {}
+    state = "Ready" if _is_ready(body) else "NotReady"
+    if body.get("spec", {}).get("unschedulable"):
+        state += ",SchedulingDisabled"
+    addresses = {each["type"]: each["address"] for each in status.get("addresses") or ()}
+    return {
+        "name": name,
+        "status": state,
+        "address": addresses.get("InternalIP", ""),
+        "instances": sum(pod.get("spec", {}).get("nodeName") == name for pod in pods),
+        "version": (status.get("nodeInfo") or {}).get("kubeletVersion", ""),
+    }
+
+
+def _is_ready(body: Json) -> bool:
+    conditions = (body.get("status") or {}).get("conditions") or ()
+    return any(each["type"] == "Ready" and each["status"] == "True" for each in conditions)
+
+
+@node.command()
+@click.argument("name")
+@click.option("--timeout", default="10m", show_default=True, help="How long to wait until its instances have ended.")
+@client_options
+def drain(name: str, timeout: str, client: ApiClient, namespace: str) -> None:
+    """Take all instances off a machine: it gets no new ones, and those it has finish their requests and end.
+
+    `kubectl uncordon NAME` lets it have instances again.
+    """
+    seconds = duration(timeout)
+    _cordon(client, name)
+    asked: set[str] = set()
+    deadline = time.monotonic() + seconds
+    while pods := client.list_all(kinds.POD, f"spec.nodeName={name}"):
+        for pod in pods:
+            meta = pod["metadata"]
+            if meta["uid"] not in asked:
+                asked.add(meta["uid"])
+                if not meta.get("deletionTimestamp"):
+                    client.delete(kinds.POD, meta["namespace"], meta["name"])
+                    echo(f"{meta['namespace']}/{meta['name']} ends")
+        if time.monotonic() > deadline:
+            left = ", ".join(f"{pod['metadata']['namespace']}/{pod['metadata']['name']}" for pod in pods[:5])
+            raise DrainError(f"after {timeout}, {len(pods)} instances are still on {name}: {left}")
+        time.sleep(_CHECK_SECONDS)
+    echo(f"{name} is drained")
+
+
+def _cordon(client: ApiClient, name: str) -> None:
+    while True:
+        body = client.get(kinds.NODE, "", name)
+        if body.get("spec", {}).get("unschedulable"):
+            return
+        try:
+            client.replace(kinds.NODE, {**body, "spec": {**body.get("spec", {}), "unschedulable": True}})
+        except ConflictError:
+            continue  # its status changed meanwhile
+        return
+
+
+@node.command()
+@click.argument("name")
+@click.option("--force", is_flag=True, help="Also if the machine still runs: it is cut off.")
+@client_options
+def rm(name: str, force: bool, client: ApiClient, namespace: str) -> None:
+    """Remove a machine: its credentials end, and the other machines accept its connections no more."""
+    body = client.find(kinds.NODE, "", name)
+    if body is not None and _is_ready(body) and not force:
+        raise ConflictError(
+            f"{name} is running: `knoll node drain {name}`, then stop the platform there (`docker compose down` and "
+            f"`docker swarm leave` in {HOME}), or cut it off with --force"
+        )
+    account = f"{ACCOUNT}{name}"
+    if client.find(kinds.SERVICE_ACCOUNT, join_tokens.NAMESPACE, account) is None and body is None:
+        raise BadRequestError(f"there is no node {name}")
+    if client.find(kinds.SERVICE_ACCOUNT, join_tokens.NAMESPACE, account) is not None:
+        client.delete(kinds.SERVICE_ACCOUNT, join_tokens.NAMESPACE, account)
+    if body is not None:
+        client.delete(kinds.NODE, "", name)
+        engine_id = str(body.get("spec", {}).get("providerID", "")).removeprefix("docker://")
+        if engine_id:
+            engine_cli.run("node", "rm", "--force", engine_id)
+    echo(f"{name} is removed; it had the platform's keys: `knoll secrets rotate` makes new ones")

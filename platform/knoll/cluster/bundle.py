@@ -1,0 +1,147 @@
+"""What a machine needs to join, and the settings of the machines of a cluster. Pure."""
+
+import re
+import shlex
+from collections.abc import Mapping, Sequence
+from ipaddress import ip_address
+
+import msgspec
+
+FILES = ("compose.yaml", "compose.cluster.yaml", "compose.node.yaml", "builder/build/buildkitd.sh")
+"""Files of the platform that a machine needs."""
+KEPT_SETTINGS = (
+    "KNOLL_PLATFORM", "KNOLL_HTTP_PORT", "KNOLL_HTTPS_PORT", "KNOLL_API_PORT", "KNOLL_API_TRUSTS_PLAIN",
+    "KNOLL_API_TLS_PORT", "KNOLL_LOG_LEVEL", "KNOLL_INSTANCE_PREFIX", "KNOLL_BUILD_BRIDGE", "KNOLL_AGENT_PORT",
+    "KNOLL_RELAY_PORT", "KNOLL_BUILD_FRONTENDS", "KNOLL_IMAGE",
+)  # fmt: skip
+"""Settings that all machines share."""
+NODE_NAME = re.compile(r"[a-z0-9]([a-z0-9.-]{0,50}[a-z0-9])?")
+"""Form of the name of a machine. The subject of its certificate, `system:node:NAME`, has at most 64 characters."""
+_CLUSTER = "compose.yaml:compose.cluster.yaml"
+
+
+class Bundle(msgspec.Struct, frozen=True):
+    """Sent to a new machine, encrypted by its join token."""
+
+    first_node: str
+    """The machine with Redis."""
+    first_address: str
+    settings: dict[str, str]
+    """Settings that all machines share."""
+    keys: dict[str, dict[str, bytes]]
+    """Files of keys by process."""
+    files: dict[str, bytes]
+    """Files of the platform by relative path."""
+    swarm_token: str
+    """Join token of the engines' cluster, for a worker."""
+    swarm_address: str
+    """`ADDRESS:PORT` of a manager."""
+
+
+def encode(bundle: Bundle) -> bytes:
+    return msgspec.json.encode(bundle)
+
+
+def decode(data: bytes) -> Bundle:
+    """Raises: ValueError."""
+    try:
+        return msgspec.json.decode(data, type=Bundle)
+    except msgspec.MsgspecError as error:
+        raise ValueError(f"the platform sent keys that this version cannot read: {error}") from error
+
+
+def first_settings(name: str, address: str, before: Mapping[str, str]) -> dict[str, str]:
+    """Return the settings of the first machine. Args: before: the present ones."""
+    return {
+        **before,
+        "COMPOSE_FILE": _CLUSTER,
+        "KNOLL_NODE": name,
+        "KNOLL_NODE_ADDRESS": address,
+        "KNOLL_GATEWAY_ADDRESS": before.get("KNOLL_GATEWAY_ADDRESS") or address,
+        "KNOLL_BIND": before.get("KNOLL_BIND") or _any(address),
+    }
+
+
+def node_settings(bundle: Bundle, name: str, address: str) -> dict[str, str]:
+    """Return the settings of a machine that joins."""
+    return {
+        **bundle.settings,
+        "COMPOSE_FILE": f"{_CLUSTER}:compose.node.yaml",
+        "KNOLL_NODE": name,
+        "KNOLL_NODE_ADDRESS": address,
+        "KNOLL_NODE_LEADS": "false",
+        "KNOLL_GATEWAY_ADDRESS": address,
+        "KNOLL_BIND": _any(address),
+        "KNOLL_FIRST_NODE": bundle.first_node,
+        "KNOLL_FIRST_ADDRESS": bundle.first_address,
+    }
+
+
+def _any(address: str) -> str:
+    return "::" if ip_address(address).version == 6 else "0.0.0.0"  # noqa: S104 - the gateway is public
+
+
+def dotenv(settings: Mapping[str, str]) -> str:
+    """Return the text of `.env`."""
+    return "".join(f"{key}={shlex.quote(value)}\n" for key, value in sorted(settings.items()))
+
+
+def parse_dotenv(text: str) -> dict[str, str]:
+    """Parse lines `NAME=VALUE` of `.env`, with quotes; comments are dropped. Raises: ValueError."""
+    settings = {}
+    for line in text.splitlines():
+        stripped = line.strip()
+        if stripped and not stripped.startswith("#"):
+            name, separator, value = stripped.partition("=")
+            parts = shlex.split(value, comments=True)
+            if not separator or len(parts) > 1:
+                raise ValueError(f".env: {line!r} is not of the form NAME=VALUE")
+            settings[name.strip()] = parts[0] if parts else ""
+    return settings
+
+
+def changed_dotenv(text: str, settings: Mapping[str, str]) -> str:
+    """Return a `.env` with other values; its comments and other lines stay."""
+    left = dict(settings)
+    lines = []
+    for line in text.splitlines():
+        name = line.strip().partition("=")[0].strip()
+        lines.append(f"{name}={shlex.quote(left.pop(name))}" if name in left else line)
+    return "\n".join([*lines, dotenv(left)] if left else [*lines, ""])
+
+
+def script(server: str, pin: str, image: str, home: str) -> str:
+    """Return what a new machine runs, with a placeholder for its join token.
+
+    Args:
+        server: `https://ADDRESS:PORT` of the API.
+        pin: hash of the public key of the API's certificate, as curl takes it.
+        image: the platform's.
+        home: folder for the platform's files.
+    """
+    quoted: Sequence[str] = [shlex.quote(each) for each in (server, pin, image, home)]
+    return _SCRIPT.format(server=quoted[0], pin=quoted[1], image=quoted[2], home=quoted[3])
+
+
+_SCRIPT = """\
+#!/bin/sh
+# Makes this machine a node of a Knoll platform. Optional: KNOLL_NODE_NAME, KNOLL_NODE_ADDRESS, KNOLL_HOME.
+set -eu
+server={server} image={image} home=${{KNOLL_HOME:-{home}}} token='@TOKEN@'
+socket=${{DOCKER_HOST:-unix:///var/run/docker.sock}}
+socket=${{socket#unix://}}
+fail() {{ echo "knoll: $1" >&2; exit 1; }}
+command -v docker >/dev/null || fail 'Docker is not installed: https://docs.docker.com/engine/install/'
+docker version >/dev/null 2>&1 || fail 'Docker does not respond, or this user may not use it (try with sudo)'
+docker compose version >/dev/null 2>&1 || fail "Docker's Compose plugin is not installed (docker-compose-plugin)"
+mkdir -p "$home" || fail "the folder $home cannot be created"
+echo 'knoll: getting the images of the platform'
+curl -fsSk --pinnedpubkey {pin} -H "Authorization: Bearer $token" "$server/cluster/images" | docker load --quiet
+docker run --rm --interactive --user root --network host --volume "$socket:/var/run/docker.sock" \\
+  --volume "$home:$home" --env KNOLL_JOIN_TOKEN="$token" --env DOCKER_HOST=unix:///var/run/docker.sock "$image" \\
+  knoll node join --server "$server" --pin {pin} --home "$home" --address "${{KNOLL_NODE_ADDRESS:-}}" \\
+  --name "${{KNOLL_NODE_NAME:-$(hostname | tr 'A-Z_' 'a-z-')}}"
+echo 'knoll: starting the platform here'
+cd "$home"
+docker compose up --detach --no-build --wait
+"""

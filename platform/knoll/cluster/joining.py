@@ -1,0 +1,111 @@
+"""The new machine's side of a join: asks the API for a certificate, trusting only the public key that it was given."""
+
+import base64
+import hashlib
+import http.client
+import json
+import socket
+import ssl
+from urllib.parse import urlsplit
+
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from knoll.auth.join_tokens import JoinToken
+from knoll.cluster.node_folder import NodeFolder
+from knoll.values.errors import BadRequestError, KnollError
+from knoll.values.json import Json
+
+SECONDS = 30
+
+
+class JoinError(KnollError):
+    """The platform refused the join, or is another one."""
+
+
+def pin_of(certificate: bytes) -> str:
+    """Return the hash of a certificate's public key, as curl's `--pinnedpubkey` takes it. Args: certificate: DER."""
+    key = x509.load_der_x509_certificate(certificate).public_key()
+    raw = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    return f"sha256//{base64.b64encode(hashlib.sha256(raw).digest()).decode()}"
+
+
+def pin_of_server(server: str) -> str:
+    """Return the pin of the certificate that a server shows. Raises: JoinError: it does not respond."""
+    host, port = _place(server)
+    try:
+        with socket.create_connection((host, port), SECONDS) as raw, _unverified().wrap_socket(raw) as tls:
+            return pin_of(tls.getpeercert(binary_form=True) or b"")
+    except (OSError, ValueError) as error:
+        raise JoinError(f"{server}: {error}") from error
+
+
+def join(server: str, pin: str, token: JoinToken, name: str, folder: NodeFolder) -> bytes:
+    """Become a member of the platform under a name; returns what the token encrypts, decrypted.
+
+    The certificate and the machine's token are written to the folder, beside the key that it creates there.
+
+    Raises: JoinError, NodeFolderError, SealedError.
+    """
+    body = json.dumps({"request": folder.request(name).decode()})
+    issued = _post(server, pin, f"/cluster/nodes/{name}", body, token)
+    try:
+        folder.keep(str(issued["authority"]).encode(), str(issued["certificate"]).encode(), str(issued["token"]))
+        return token.open(base64.b64decode(issued["bundle"]))
+    except (LookupError, ValueError) as error:
+        raise JoinError(f"{server} sent an unexpected response: {error}") from error
+
+
+def own_address(server: str) -> str:
+    """Return this machine's address from which it reaches a server. Raises: JoinError."""
+    host, port = _place(server)
+    try:
+        family, kind, _, _, place = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)[0]
+        with socket.socket(family, kind) as probe:
+            probe.connect(place)
+            return str(probe.getsockname()[0])
+    except OSError as error:
+        raise JoinError(f"{server}: {error.strerror}") from error
+
+
+def _post(server: str, pin: str, path: str, body: str, token: JoinToken) -> Json:
+    host, port = _place(server)
+    connection = http.client.HTTPSConnection(host, port, timeout=SECONDS, context=_unverified())
+    try:
+        connection.connect()
+        # Nothing is sent before the key is compared: the token would be worth everything to another server.
+        shown = connection.sock.getpeercert(binary_form=True)
+        if pin_of(shown or b"") != pin:
+            raise JoinError(
+                f"{server} has another public key than {pin}: this is not the platform, or its API's key "
+                "was renewed; print the command again with `knoll node join-command`"
+            )
+        headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
+        connection.request("POST", path, body, headers)
+        response = connection.getresponse()
+        answer = json.loads(response.read())
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        raise JoinError(f"{server}: {error}") from error
+    finally:
+        connection.close()
+    if response.status == 401:
+        raise JoinError(
+            "the join token is invalid or has expired: print the command again with `knoll node join-command`"
+        )
+    if response.status != 201:
+        raise JoinError(str(answer.get("message", response.reason)))
+    return dict(answer)
+
+
+def _place(server: str) -> tuple[str, int]:
+    parts = urlsplit(server)
+    if parts.scheme != "https" or not parts.hostname:
+        raise BadRequestError(f"{server!r} is not of the form https://ADDRESS:PORT")
+    return parts.hostname, parts.port or 443
+
+
+def _unverified() -> ssl.SSLContext:
+    """A context that accepts any certificate: the caller compares its public key."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    return context

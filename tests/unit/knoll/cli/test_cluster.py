@@ -1,0 +1,65 @@
+"""What `knoll cluster init` checks before it changes anything."""
+
+import socket
+from pathlib import Path
+
+import pytest
+
+from knoll.cli import cluster
+from knoll.cluster import engine_cli
+from tests.conftest import free_port
+
+INACTIVE = {"Swarm": {"LocalNodeState": "inactive"}}
+
+
+def test_the_names_of_hosts_are_names_of_nodes() -> None:
+    assert not list(cluster.name_problems(cluster.default_name()))
+
+
+@pytest.mark.parametrize("name", ["", "Rack-1", "knoll", "a_b", "-a", "a" * 53])
+def test_other_names_are_problems(name: str) -> None:
+    assert len(list(cluster.name_problems(name))) == 1
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "0.0.0.0", "::1", "169.254.0.9", "fe80::1", "224.0.0.1", "host", ""])
+def test_addresses_that_others_cannot_reach_are_problems(address: str) -> None:
+    (problem,) = cluster.address_problems(address, INACTIVE, {})
+    assert "--address" in problem
+
+
+def test_an_address_of_another_machine_is_a_problem_of_each_port() -> None:
+    problems = list(cluster.address_problems("192.0.2.77", INACTIVE, {}))
+    assert len(problems) == 4
+    assert all("is not an address of this machine" in problem for problem in problems)
+
+
+def test_a_port_that_is_taken_is_named() -> None:
+    port = free_port()
+    assert cluster.port_problem("127.0.0.1", port) == ""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", port))
+        taken.listen()
+        assert f"127.0.0.1:{port} cannot be used" in cluster.port_problem("127.0.0.1", port)
+
+
+@pytest.mark.parametrize(
+    ("engine", "expected"),
+    [
+        (INACTIVE, ""),
+        ({"Swarm": {"LocalNodeState": "active"}}, ""),
+        ({**INACTIVE, "LiveRestoreEnabled": True}, "live-restore"),
+        ({"Swarm": {"LocalNodeState": "locked"}}, "docker swarm leave"),
+        ({"Swarm": {"LocalNodeState": "inactive", "Error": "raft"}}, "raft"),
+    ],
+)
+def test_an_engine_that_cannot_be_in_a_cluster_is_a_problem(engine: dict[str, object], expected: str) -> None:
+    problems = " ".join(engine_cli.swarm_problems(engine))
+    assert (expected in problems) if expected else not problems
+
+
+def test_a_platform_that_does_not_run_with_compose_is_a_problem(tmp_path: Path) -> None:
+    (missing,) = cluster.platform_problems("", "knoll", {})
+    assert "docker compose up" in missing
+    already = list(cluster.platform_problems(str(tmp_path), "knoll", {"KNOLL_NODE": "n1"}))
+    assert "join-command" in already[0]
+    assert any("compose.cluster.yaml" in problem for problem in already)

@@ -1,0 +1,72 @@
+"""What a machine gets when it joins: its settings, and the script that it runs."""
+
+import subprocess
+
+import pytest
+
+from knoll.cluster import bundle
+from knoll.cluster.bundle import Bundle
+
+BUNDLE = Bundle(
+    first_node="n1",
+    first_address="192.0.2.1",
+    settings={"KNOLL_HTTP_PORT": "80", "KNOLL_PLATFORM": "shop"},
+    keys={"api": {"secrets.keys": b"\x00\xff"}},
+    files={"compose.yaml": b"services: {}"},
+    swarm_token="SWMTKN-1-x",
+    swarm_address="192.0.2.1:2377",
+)
+
+
+def test_a_bundle_survives_its_encoding() -> None:
+    assert bundle.decode(bundle.encode(BUNDLE)) == BUNDLE
+
+
+@pytest.mark.parametrize("data", [b"", b"{}", b"[]", b'{"first_node": 1}'])
+def test_what_is_no_bundle_is_refused(data: bytes) -> None:
+    with pytest.raises(ValueError, match="cannot read"):
+        bundle.decode(data)
+
+
+def test_a_machine_that_joins_gets_the_shared_settings_and_its_own() -> None:
+    settings = bundle.node_settings(BUNDLE, "n2", "192.0.2.2")
+    assert settings["KNOLL_PLATFORM"] == "shop"
+    assert settings["KNOLL_NODE"] == "n2"
+    assert settings["KNOLL_FIRST_ADDRESS"] == "192.0.2.1"
+    assert settings["KNOLL_NODE_LEADS"] == "false"
+    assert settings["COMPOSE_FILE"].split(":") == ["compose.yaml", "compose.cluster.yaml", "compose.node.yaml"]
+
+
+def test_the_first_machine_keeps_an_address_that_was_chosen() -> None:
+    chosen = bundle.first_settings("n1", "192.0.2.1", {"KNOLL_BIND": "192.0.2.9", "KNOLL_GATEWAY_ADDRESS": "192.0.2.8"})
+    assert (chosen["KNOLL_BIND"], chosen["KNOLL_GATEWAY_ADDRESS"]) == ("192.0.2.9", "192.0.2.8")
+    derived = bundle.first_settings("n1", "2001:db8::1", {})
+    assert (derived["KNOLL_BIND"], derived["KNOLL_GATEWAY_ADDRESS"]) == ("::", "2001:db8::1")
+
+
+@pytest.mark.parametrize("value", ["plain", "two words", "it's", 'a "quote"', "a#b", "", "$HOME"])
+def test_settings_survive_the_file(value: str) -> None:
+    text = bundle.dotenv({"KNOLL_A": value, "KNOLL_B": "1"})
+    assert bundle.parse_dotenv(text) == {"KNOLL_A": value, "KNOLL_B": "1"}
+
+
+def test_comments_and_other_lines_stay_when_settings_change() -> None:
+    text = "# mine\nKNOLL_BIND=127.0.0.1 \nOTHER=x # why\n"
+    changed = bundle.changed_dotenv(text, {"KNOLL_BIND": "0.0.0.0", "KNOLL_NODE": "n1"})
+    assert changed.splitlines() == ["# mine", "KNOLL_BIND=0.0.0.0", "OTHER=x # why", "KNOLL_NODE=n1"]
+    assert bundle.changed_dotenv("", {"A": "b"}) == "A=b\n"
+
+
+@pytest.mark.parametrize("text", ["no setting", "A=b c"])
+def test_lines_that_are_no_settings_are_named(text: str) -> None:
+    with pytest.raises(ValueError, match=r"NAME=VALUE"):
+        bundle.parse_dotenv(text)
+
+
+def test_the_script_is_shell_and_has_a_placeholder_for_the_token() -> None:
+    script = bundle.script("https://192.0.2.1:8444", "sha256//a+b=", "knoll", "/etc/knoll")
+    assert script.count("@TOKEN@") == 1
+    assert subprocess.run(["sh", "-n"], input=script.encode()).returncode == 0
+    hostile = bundle.script("https://x'; touch /tmp/no; '", "p", "i", "/h")
+    assert subprocess.run(["sh", "-n"], input=hostile.encode()).returncode == 0
+    assert "server='https://x'\"'\"'; touch" in hostile
