@@ -31,12 +31,12 @@ FAILOVERS = 20
 WRITES, WRITERS, ROUNDS = 100, 32, 4
 
 
-def fail_overs(count: int, kinds: Sequence[Kind]) -> list[Outcome]:
+def fail_overs(count: int, kinds: Sequence[Kind], server: str) -> list[Outcome]:
     outcomes = []
     for number in range(count):
         kind = kinds[number % len(kinds)]
         with tempfile.TemporaryDirectory(prefix="knoll-bench-") as folder:
-            outcome = fail_over(Path(folder), kind)
+            outcome = fail_over(Path(folder), kind, server)
         outcomes.append(outcome)
         print(f"{number + 1:3} {kind:10} {outcome}", flush=True)
     return outcomes
@@ -121,12 +121,13 @@ def main() -> None:
         "--failovers", type=int, default=FAILOVERS, help="fail-overs, of each kind in turn (%(default)s)"
     )
     parser.add_argument("--kind", action="append", choices=kinds, help="only these kinds (all)")
+    parser.add_argument("--server", default="redis-server", help="program of servers and sentinels (%(default)s)")
     parser.add_argument("--no-latencies", action="store_true", help="leave out what a write costs")
     options = parser.parse_args()
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
     with stoppable():
         measured = {} if options.no_latencies else measure_latencies()
-        outcomes = fail_overs(options.failovers, options.kind or kinds)
+        outcomes = fail_overs(options.failovers, options.kind or kinds, options.server)
     if measured:
         show_latencies(measured)
     if outcomes:

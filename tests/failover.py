@@ -302,10 +302,10 @@ def _is_in(history: dict[int, dict[bytes, bytes]], write: Acknowledged) -> bool:
     )
 
 
-def fail_over(folder: Path, kind: Kind, *, down_after: int = 1500, replicas: int = 1) -> Outcome:
+def fail_over(folder: Path, kind: Kind, server: str = "redis-server") -> Outcome:
     """Run one fail-over of a new group. Raises: AssertionError: it did not recover."""
-    with running(folder, simulate_machines=kind == "partition", down_after=down_after) as group:
-        run = FailOver(group, replicas)
+    with running(folder, simulate_machines=kind == "partition", server=server) as group:
+        run = FailOver(group)
         with run.clients():
             run.wait_for_writes(50)
             failed = run.fail(kind)

@@ -221,11 +221,16 @@ class RedisGroup:
 
 
 @contextlib.contextmanager
-def running(folder: Path, *, simulate_machines: bool = False, down_after: int = 1500) -> Iterator[RedisGroup]:
-    """A group that runs. With simulated machines this thread is moved to their switch, from which it reaches all."""
+def running(
+    folder: Path, *, simulate_machines: bool = False, down_after: int = 1500, server: str = "redis-server"
+) -> Iterator[RedisGroup]:
+    """A group that runs. With simulated machines this thread is moved to their switch, from which it reaches all.
+
+    Args: server: program of servers and sentinels.
+    """
     machines = Machines() if simulate_machines else None
     home = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
-    group = RedisGroup(folder, machines, down_after=down_after)
+    group = RedisGroup(folder, machines, down_after=down_after, server=server)
     try:
         if machines:
             machines.start()
