@@ -22,7 +22,7 @@ from knoll.redis import keys
 from knoll.redis.address import Address
 from knoll.redis.connection import RESPONSE_SECONDS, Argument, RedisConnection, Reply, open_connection, packed
 from knoll.redis.fence import FENCE
-from knoll.redis.replicated.discovery import CONNECT_SECONDS, Primary, Replication, find_primary, open_sentinel
+from knoll.redis.replicated.discovery import Primary, Replication, find_primary, open_sentinel
 from knoll.redis.replicated.scripts import BEGIN_EPOCH, RAISE, additions, epoch_form
 from knoll.redis.replicated.session import INFO, Session, answer_seconds, problem_of
 from knoll.redis.reply_errors import NotPrimaryError, UnknownScriptError
@@ -112,7 +112,7 @@ class ReplicatedClient(RedisClient):
         commands = await open_connection(
             address,
             self.name,
-            connect_seconds=CONNECT_SECONDS,
+            connect_seconds=primary.connect_seconds,
             response_seconds=answer_seconds(primary.down_after),
         )
         try:
@@ -124,7 +124,7 @@ class ReplicatedClient(RedisClient):
         except BaseException:
             commands.end("it is not the primary")
             raise
-        self._begin(Session(address, epoch, commands, primary.down_after))
+        self._begin(Session(address, epoch, commands, primary))
         return commands
 
     def _begin(self, session: Session) -> None:
@@ -149,7 +149,7 @@ class ReplicatedClient(RedisClient):
         connection = await open_connection(
             session.address,
             self.name,
-            connect_seconds=CONNECT_SECONDS,
+            connect_seconds=session.primary.connect_seconds,
             response_seconds=response_seconds,
             on_push=on_push,
         )

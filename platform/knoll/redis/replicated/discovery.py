@@ -12,14 +12,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from knoll.redis.address import Address
-from knoll.redis.connection import RedisConnection, open_connection, packed
+from knoll.redis.connection import CONNECT_SECONDS, RedisConnection, open_connection, packed
 from knoll.redis.reply_errors import RedisReplyError
 from knoll.values.errors import KnollError, StoreUnavailableError
 
 SENTINEL_SECONDS = 0.5
 """How long a sentinel may take, to connect and to answer."""
-CONNECT_SECONDS = 0.5
-"""How long a connection to the primary may take: until sentinels have promoted another, they name one that is away."""
+_NAMED_SECONDS = 0.5
+"""How long a connection to a primary that sentinels name may take: it may be away until they have promoted another."""
 LAG_SECONDS = 3
 """A replica that has acknowledged nothing for longer does not count. Replicas acknowledge once a second."""
 
@@ -34,6 +34,11 @@ class Primary:
     """Seconds after which sentinels consider a silent server to be down; 0 without sentinels."""
     rank: tuple[int, bool] = (0, False)
     """Of two answers the higher one is newer."""
+
+    @property
+    def connect_seconds(self) -> float:
+        """How long a connection may take."""
+        return min(_NAMED_SECONDS, CONNECT_SECONDS) if self.down_after else CONNECT_SECONDS
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ import structlog
 
 from knoll.redis.address import Address
 from knoll.redis.connection import RedisConnection, open_connection, packed
-from knoll.redis.replicated.discovery import CONNECT_SECONDS, Replication
+from knoll.redis.replicated.discovery import Primary, Replication
 from knoll.redis.replicated.writes import AcknowledgedWrites
 from knoll.values.errors import KnollError
 
@@ -36,9 +36,9 @@ def answer_seconds(down_after: float) -> float:
 class Session:
     """See the module."""
 
-    def __init__(self, address: Address, epoch: str, commands: RedisConnection, down_after: float) -> None:
-        self.address, self.epoch, self.commands = address, epoch, commands
-        self._question_seconds = min(down_after * _QUESTION_SHARE, _QUESTION_SECONDS) or _QUESTION_SECONDS
+    def __init__(self, address: Address, epoch: str, commands: RedisConnection, primary: Primary) -> None:
+        self.address, self.epoch, self.commands, self.primary = address, epoch, commands, primary
+        self._question_seconds = min(primary.down_after * _QUESTION_SHARE, _QUESTION_SECONDS) or _QUESTION_SECONDS
         self._connections = [commands]
         self._writes: AcknowledgedWrites | None = None
         self._opening_writes = asyncio.Lock()
@@ -63,7 +63,7 @@ class Session:
             return self._writes
         async with self._opening_writes:
             if self._writes is None or not self._writes.connection.is_open:
-                connection = await open_connection(self.address, name, connect_seconds=CONNECT_SECONDS)
+                connection = await open_connection(self.address, name, connect_seconds=self.primary.connect_seconds)
                 self.attach(connection)
                 self._writes = AcknowledgedWrites(connection, self.address.replicas)
             return self._writes
