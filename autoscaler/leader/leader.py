@@ -16,15 +16,14 @@ from autoscaler.instances.draining import DRAIN_QUIET_SECONDS, Draining
 from autoscaler.io.endpoint_publisher import EndpointPublisher
 from autoscaler.io.instance_publisher import InstancePublisher
 from autoscaler.io.report_subscriber import ReportSubscriber
-from autoscaler.leader.claim_nodes import ClaimNodes
-from autoscaler.leader.node_watch import NodeWatch
+from autoscaler.leader.node_follower import NodeFollower
+from autoscaler.leader.nodes import Nodes
 from autoscaler.leader.placing import Placing
 from autoscaler.leader.registry import RevisionRegistry
 from autoscaler.leader.revision_watch import CONFIGURATION, RevisionWatch
 from autoscaler.leader.scaling_queue import ScalingQueue
 from autoscaler.link.cluster import preferred_node
-from autoscaler.link.protocol import InstanceReport, NodeLink
-from autoscaler.placement.protocol import Placer
+from autoscaler.link.protocol import InstanceReport
 from autoscaler.revisions.revision_scaler import RevisionScaler, ScalerDeps
 from autoscaler.revisions.usage import SYNC_SECONDS, UsageMeter
 from autoscaler.spec.followed_objects import FollowedObjects
@@ -85,24 +84,6 @@ class LeaderOptions:
     clock: Callable[[], float] = time.time
 
 
-@dataclass(frozen=True, slots=True)
-class Nodes:
-    """The nodes of a platform, as the leader uses them."""
-
-    link: NodeLink
-    placer: Placer
-    memory_bytes: Callable[[], int]
-    """Returns the memory of all nodes together; 0 while it is unknown."""
-    own: str = ""
-    """Name of the node in this process."""
-    responds: Callable[[str], bool] = lambda node: True
-    """Returns whether a node is alive."""
-    watch: NodeWatch | None = None
-    """None on a single machine."""
-    claims: ClaimNodes | None = None
-    """None on a single machine."""
-
-
 class Leader:
     """All Revisions of one platform, while this process leads.
 
@@ -124,8 +105,6 @@ class Leader:
         self._clock = options.clock
         self._tasks: asyncio.TaskGroup | None = None
         self._unfollow: list[Callable[[], None]] = []
-        self._cordoned: frozenset[str] = frozenset()
-        self._lost: frozenset[str] = frozenset()
         self.registry, self._queue = RevisionRegistry(), ScalingQueue()
         self._quotas, self._pods = Informer(store, kinds.RESOURCE_QUOTA.id), Informer(store, kinds.POD.id)
 
@@ -141,6 +120,7 @@ class Leader:
             nodes.link, nodes.placer, self.registry, self._quotas.list, self.instance_changed, self.capacity_short
         )
         self._placing.claims = nodes.claims
+        self._node_follower = NodeFollower(nodes, store, self._placing, self.instance_changed)
         self._revisions = RevisionWatch(
             store,
             followed.config,
@@ -167,12 +147,7 @@ class Leader:
                 tasks.create_task(self._nodes.link.run())
                 await informers.synced()
                 await self._nodes.link.synced()
-                if self._nodes.watch is not None:
-                    tasks.create_task(self._follow_nodes(self._nodes.watch))
-                    await self._nodes.watch.synced()
-                if self._nodes.claims is not None:
-                    tasks.create_task(self._nodes.claims.run())
-                    await self._nodes.claims.synced()
+                await self._node_follower.begin(tasks)
                 await self._take_over()
                 for loop in (
                     self._work,
@@ -280,57 +255,10 @@ class Leader:
         """See `LeaderEnd`."""
         return await self._draining.wait_until_drained(name, revision, grace_seconds)
 
-    # Nodes
-
     @property
-    def watch(self) -> NodeWatch | None:
-        """None on a single machine."""
-        return self._nodes.watch
-
-    @property
-    def excluded(self) -> frozenset[str]:
-        """Nodes that get nothing new: cordoned ones, and those that do not respond."""
-        return self._placing.excluded
-
-    async def _follow_nodes(self, watch: NodeWatch) -> None:
-        informer = Informer(self._store, kinds.NODE.id)
-        informer.subscribe(lambda _: self._cordons_changed(informer))
-        watch.begin(self)
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(informer.run())
-            tasks.create_task(watch.run())
-
-    def _cordons_changed(self, informer: Informer) -> None:
-        nodes = informer.list()
-        self._cordoned = frozenset(
-            node["metadata"]["name"] for node in nodes if (node.get("spec") or {}).get("unschedulable")
-        )
-        self._exclude()
-
-    def _exclude(self) -> None:
-        self._placing.excluded = self._cordoned | self._lost
-        self._nodes.link.candidates_changed()
-
-    def node_lost(self, node: str) -> None:
-        """See `NodeObserver`: withdraw its endpoints at once, and replace its instances."""
-        self._lost |= {node}
-        self._exclude()
-        for instance in [each for each in self._placing.handles.values() if each.placed and each.node == node]:
-            log.warning("instance lost with its node", instance=instance.name, revision=instance.revision, node=node)
-            self._placing.removed(instance.name)
-            # Decided again: the number stays, and it counts no more.
-            self._queue.mark(instance.revision, decide_first=False)
-
-    def node_returned(self, node: str) -> None:
-        """See `NodeObserver`: what it still runs was replaced meanwhile, and is dismissed."""
-        self._lost -= {node}
-        self._exclude()
-        self._nodes.link.returned(node)
-
-    def node_forgotten(self, node: str) -> None:
-        """See `NodeObserver`."""
-        self._lost -= {node}
-        self._nodes.link.forget(node)
+    def node_follower(self) -> NodeFollower:
+        """Which nodes respond, and which get nothing new."""
+        return self._node_follower
 
     # Changes in the store
 
@@ -342,7 +270,7 @@ class Leader:
         if not instance or not instance.revision.startswith(f"{notice.new['metadata']['namespace']}/"):
             return
         scaler = self.registry.by_uid.get(instance.assignment.uid)
-        if instance.node in self._cordoned and not (scaler and scaler.claims):
+        if instance.node in self._node_follower.cordoned and not (scaler and scaler.claims):
             instance.leave()  # `kubectl drain`: without losing capacity
             self._queue.mark(instance.revision, decide_first=False)
         else:

@@ -10,8 +10,9 @@ from autoscaler.kubelet.kubelet import Kubelet, NodeOptions
 from autoscaler.kubelet.node_tables import NodeTables
 from autoscaler.kubelet.registration import NodeRegistration
 from autoscaler.leader.claim_nodes import ClaimNodes
-from autoscaler.leader.leader import Leader, LeaderOptions, Nodes, PublishedTables
+from autoscaler.leader.leader import Leader, LeaderOptions, PublishedTables
 from autoscaler.leader.node_watch import NodeWatch
+from autoscaler.leader.nodes import Nodes
 from autoscaler.link.cluster import ClusterLink
 from autoscaler.link.memory import MemoryLink
 from autoscaler.link.tables import LinkTables, TableLink
@@ -107,7 +108,7 @@ class ClusterNode:
         leader: Leader | None = None
 
         def schedulable() -> list[str]:
-            excluded = leader.excluded if leader else frozenset[str]()
+            excluded = leader.node_follower.excluded if leader else frozenset[str]()
             return [node for node in watch.alive() if node not in excluded]
 
         own = self.kubelet.name

@@ -8,7 +8,8 @@ from autoscaler.decision.capacity import Reservations
 from autoscaler.instances.deps import InstanceDeps
 from autoscaler.kubelet.armed_pool import ArmedPool
 from autoscaler.kubelet.kubelet import Kubelet, NodeOptions
-from autoscaler.leader.leader import Leader, LeaderOptions, Nodes, PublishedTables
+from autoscaler.leader.leader import Leader, LeaderOptions, PublishedTables
+from autoscaler.leader.nodes import Nodes
 from autoscaler.leader.registry import RevisionRegistry
 from autoscaler.link.memory import MemoryLink
 from autoscaler.node.isolation import Isolation

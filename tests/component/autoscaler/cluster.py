@@ -205,7 +205,7 @@ class Cluster:
         leader = self.leader.node
         assert leader is not None
         assert leader.leader is not None
-        watch = leader.leader.watch
+        watch = leader.leader.node_follower.watch
         return watch.alive() if watch is not None else []
 
     @property

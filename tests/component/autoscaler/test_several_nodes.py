@@ -8,6 +8,7 @@ import pytest
 from autoscaler.instances.transitions import LifecycleState
 from knoll.values import kinds
 from tests.component.autoscaler.cluster import Cluster, cluster_on
+from tests.component.autoscaler.conftest import AutoscalerHarness
 from tests.waiting import eventually
 
 THREE = {"autoscaling.knative.dev/min-scale": "3", "autoscaling.knative.dev/initial-scale": "3"}
@@ -157,12 +158,19 @@ async def test_a_command_of_the_last_leader_is_carried_out_once(cluster: Cluster
     assert again.id == endpoint.id
 
 
-async def test_a_cordoned_node_gets_nothing_new(cluster: Cluster) -> None:
-    await cluster.start()
-    await cluster.store.create(kinds.NODE.id, {"metadata": {"name": "n2"}, "spec": {"unschedulable": True}})
+async def cordon(cluster: Cluster, name: str) -> None:
+    """Close a node to new instances, and wait until the leader knows."""
+    await cluster.store.create(kinds.NODE.id, {"metadata": {"name": name}, "spec": {"unschedulable": True}})
     leader = cluster.leader.node
     assert leader is not None
-    await eventually(lambda: leader.leader and leader.leader.excluded == {"n2"}, condition="the cordon is known")
+    assert leader.leader is not None
+    follower = leader.leader.node_follower
+    await eventually(lambda: follower.excluded == {name}, condition="the cordon is known")
+
+
+async def test_a_cordoned_node_gets_nothing_new(cluster: Cluster) -> None:
+    await cluster.start()
+    await cordon(cluster, "n2")
     key = await cluster.apply(annotations=THREE)
     await cluster.ready(key, 3, on={"n1", "n3"})
 
@@ -171,10 +179,7 @@ async def test_draining_a_node_replaces_its_instances_before_they_end(cluster: C
     await cluster.start()
     key = await cluster.apply(annotations=THREE)
     before = await cluster.ready(key, 3, on={"n1", "n2", "n3"})
-    await cluster.store.create(kinds.NODE.id, {"metadata": {"name": "n2"}, "spec": {"unschedulable": True}})
-    leader = cluster.leader.node
-    assert leader is not None
-    await eventually(lambda: leader.leader and leader.leader.excluded == {"n2"}, condition="the cordon is known")
+    await cordon(cluster, "n2")
     (leaving,) = (each.id for each in before if each.node == "n2")
     least = asyncio.create_task(fewest_ready(cluster, key))
     pod = {"metadata": {"namespace": "default", "name": leaving, "finalizers": ["knoll.dev/instance"]}}
@@ -293,3 +298,18 @@ async def test_what_mounts_a_claim_runs_where_its_content_is(cluster: Cluster) -
         return len(nodes) == 3 and set(nodes) == {endpoints[0].node}
 
     await eventually(placed, condition="they are assigned to the node of the claim")
+
+
+async def test_the_only_machine_becomes_the_first_node_and_keeps_what_runs(
+    harness: AutoscalerHarness, redis_url: str
+) -> None:
+    await harness.start()
+    key = await harness.apply(annotations=THREE)
+    before = await harness.ready(key, 3)
+    await harness.stop()
+    async with cluster_on(redis_url) as cluster:
+        cluster.machines["n1"].engine = harness.engine
+        await cluster.start("n1", "n2")
+        after = await cluster.ready(key, 3, on={"n1"})
+        assert {each.id for each in after} == {each.id for each in before}
+        assert all(each.timing for each in after), "they stay in service while they are taken over"

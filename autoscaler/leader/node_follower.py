@@ -1,0 +1,82 @@
+"""What the leader does when nodes are lost, come back or are cordoned. Nothing on a single machine."""
+
+import asyncio
+from collections.abc import Callable
+
+import structlog
+
+from autoscaler.leader.node_watch import NodeWatch
+from autoscaler.leader.nodes import Nodes
+from autoscaler.leader.placing import Placing
+from knoll.store.informer import Informer
+from knoll.store.protocol import Store
+from knoll.values import kinds
+
+log = structlog.get_logger()
+
+
+class NodeFollower:
+    """The nodes, while this process leads. Hears of them as a `NodeObserver`."""
+
+    def __init__(self, nodes: Nodes, store: Store, placing: Placing, on_change: Callable[[str], None]) -> None:
+        """Args: on_change: called with the Revision, `namespace/name`, of each instance that is lost with its node."""
+        self._nodes, self._store, self._placing, self._on_change = nodes, store, placing, on_change
+        self._lost: frozenset[str] = frozenset()
+        self.cordoned: frozenset[str] = frozenset()
+        """Nodes that operators have closed to new instances."""
+
+    @property
+    def watch(self) -> NodeWatch | None:
+        """None on a single machine."""
+        return self._nodes.watch
+
+    @property
+    def excluded(self) -> frozenset[str]:
+        """Nodes that get nothing new: cordoned ones, and those that do not respond."""
+        return self._placing.excluded
+
+    async def begin(self, tasks: asyncio.TaskGroup) -> None:
+        """Wait until it is known which nodes respond, and which are cordoned; follow both from then on."""
+        watch = self._nodes.watch
+        if watch is None:
+            return
+        informer = Informer(self._store, kinds.NODE.id)
+        informer.subscribe(lambda _: self._cordons_changed(informer))
+        watch.begin(self)
+        for work in (informer.run(), watch.run()):
+            tasks.create_task(work)
+        await informer.synced()
+        await watch.synced()
+        if self._nodes.claims is not None:
+            tasks.create_task(self._nodes.claims.run())
+            await self._nodes.claims.synced()
+
+    def node_lost(self, node: str) -> None:
+        """Withdraw its endpoints at once, and replace its instances."""
+        self._lost |= {node}
+        self._exclude()
+        for instance in [each for each in self._placing.handles.values() if each.placed and each.node == node]:
+            log.warning("instance lost with its node", instance=instance.name, revision=instance.revision, node=node)
+            self._placing.removed(instance.name)
+            self._on_change(instance.revision)
+
+    def node_returned(self, node: str) -> None:
+        """What it still runs was replaced meanwhile, and is dismissed."""
+        self._lost -= {node}
+        self._exclude()
+        self._nodes.link.returned(node)
+
+    def node_forgotten(self, node: str) -> None:
+        """It has been lost for long."""
+        self._lost -= {node}
+        self._nodes.link.forget(node)
+
+    def _cordons_changed(self, informer: Informer) -> None:
+        nodes = informer.list()
+        closed = (node for node in nodes if (node.get("spec") or {}).get("unschedulable"))
+        self.cordoned = frozenset(node["metadata"]["name"] for node in closed)
+        self._exclude()
+
+    def _exclude(self) -> None:
+        self._placing.excluded = self.cordoned | self._lost
+        self._nodes.link.candidates_changed()
