@@ -81,7 +81,7 @@ def cluster(site: Machines, first: Typing) -> tuple[Typing, Typing]:
     second.home.mkdir()
     first("knoll", "cluster", "init", "--address", site[1].address, "--name", "n1", cwd=first.folder)
     line = first("knoll", "node", "join-command", cwd=first.folder).strip().removesuffix("sudo sh")
-    second("sh", "-c", f"{line} sh", KNOLL_HOME=str(second.machine.folder / "knoll"))
+    second("sh", "-c", f"{line} sh", KNOLL_HOME=str(second.machine.folder / "knoll"), KNOLL_NODE_NAME="n2")
     return first, second
 
 
