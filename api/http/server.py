@@ -45,6 +45,7 @@ class ApiServer(QuietServer):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """uvicorn's server, with time limits on TLS and a Unix socket that only its owner may use."""
+        self.server_state = admin.DatedHeaders(self.config.encoded_headers)
         await self.lifespan.startup()
         if self.lifespan.should_exit:
             raise SystemExit(3)  # as uvicorn's

@@ -10,6 +10,7 @@ import pwd
 import shutil
 import socket
 import subprocess
+import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +22,7 @@ from click.shell_completion import get_completion_class
 from rich.console import Console
 
 from knoll.auth.tenancy import OWNER_BINDING
-from knoll.cli import isolation, running
+from knoll.cli import cluster_checks, isolation, running
 from knoll.cli.client import DEFAULT_SERVER
 from knoll.cli.output import output_option, show
 from knoll.cli.state_folder import data_folder
@@ -303,6 +304,30 @@ def login_users(entries: Iterable[pwd.struct_passwd], own: int) -> list[str]:
     ]
 
 
+def cluster(server: str) -> Iterator[Finding]:
+    """What machines of a cluster need of each other; nothing on a single machine."""
+    try:
+        with httpx.Client(base_url=server, timeout=_SECONDS) as client:
+            nodes = client.get("/api/v1/nodes").raise_for_status().json()["items"]
+    except (httpx.HTTPError, httpx.InvalidURL, ValueError, KeyError):
+        return  # reported by `platform`
+    if not cluster_checks.is_cluster(nodes):
+        return
+    results = [*cluster_checks.states(nodes), cluster_checks.versions(nodes)]
+    socket_path = BuilderSettings.read().docker_socket
+    with contextlib.suppress(OSError, http.client.HTTPException, ValueError):
+        info, swarm = _ask_engine(socket_path, "/info"), None
+        with contextlib.suppress(ValueError):  # workers do not answer this
+            swarm = _ask_engine(socket_path, "/swarm")
+        results += cluster_checks.engine(info, swarm)
+    for name, host in cluster_checks.addresses(nodes):
+        results += cluster_checks.reached(name, host)
+        if difference := cluster_checks.clock(name, host, 8444, time.time()):
+            results.append(difference)
+    for ok, state, fix in results:
+        yield Finding("cluster", ok, state, fix)
+
+
 CHECKS: tuple[Callable[[str], Iterator[Finding]], ...] = (
     engine,
     shared_limits,
@@ -316,6 +341,7 @@ CHECKS: tuple[Callable[[str], Iterator[Finding]], ...] = (
     ports,
     platform,
     access,
+    cluster,
 )
 
 

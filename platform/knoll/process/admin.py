@@ -43,7 +43,7 @@ def app(ready: ReadinessCheck, routes: Sequence[BaseRoute] = (), metrics: Metric
     return Starlette(routes=[*own, *routes])
 
 
-class _DatedHeaders(ServerState):
+class DatedHeaders(ServerState):
     """Makes the `Date` of responses when it is needed; uvicorn does it in a timer."""
 
     def __init__(self, headers: list[tuple[bytes, bytes]]) -> None:
@@ -71,7 +71,7 @@ class QuietServer(uvicorn.Server):
         super().__init__(config)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        self.server_state = _DatedHeaders(self.config.encoded_headers)
+        self.server_state = DatedHeaders(self.config.encoded_headers)
         await super().startup(sockets)
 
     @property

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import ssl
+import time
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,6 +14,7 @@ from api import authority
 from api.http import own_certificate
 from knoll.auth import certificates
 from knoll.auth.join_tokens import JoinToken
+from knoll.cli import cluster_checks
 from knoll.cluster import joining
 from knoll.cluster.joining import JoinError
 from knoll.cluster.node_folder import NodeFolder
@@ -121,3 +123,14 @@ def test_pins_differ_between_keys() -> None:
     first, second = (certificates.new_authority(datetime.now(UTC)) for _ in range(2))
     pins = {joining.pin_of(ssl.PEM_cert_to_DER_cert(each.certificate_pem.decode())) for each in (first, second)}
     assert len(pins) == 2
+
+
+async def test_the_doctor_compares_the_clocks_of_machines(api: Running, redis: RedisClient) -> None:
+    async with secure(api, redis) as url:
+        port = int(url.rpartition(":")[2])
+        same = await asyncio.to_thread(cluster_checks.clock, "n2", "127.0.0.1", port, time.time())
+        late = await asyncio.to_thread(cluster_checks.clock, "n2", "127.0.0.1", port, time.time() - 100)
+    assert same is not None
+    assert same[0]
+    assert late is not None
+    assert not late[0]

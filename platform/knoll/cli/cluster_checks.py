@@ -1,0 +1,122 @@
+"""What `knoll doctor` checks of a platform on several machines."""
+
+import http.client
+import re
+import socket
+import ssl
+from collections.abc import Iterator, Sequence
+from email.utils import parsedate_to_datetime
+
+from knoll.cli.cluster import GOSSIP_PORT, HEARTBEAT
+from knoll.values.json import Json
+from knoll.values.node import NODE
+
+Result = tuple[bool, str, str]
+"""Whether it is good, the state, and a suggested fix."""
+
+CLOCK_SECONDS = 5.0
+"""Difference of clocks that is reported; certificates allow for five minutes, leases and logs for less."""
+CONNECT_SECONDS = 3.0
+
+
+def is_cluster(nodes: Sequence[Json]) -> bool:
+    """Whether these are the Nodes of a platform on several machines."""
+    return any(body["metadata"]["name"] != NODE for body in nodes)
+
+
+def states(nodes: Sequence[Json]) -> Iterator[Result]:
+    """Yield whether each machine reports that it is ready."""
+    for body in nodes:
+        name = body["metadata"]["name"]
+        conditions = (body.get("status") or {}).get("conditions") or ()
+        ready = next((each for each in conditions if each["type"] == "Ready"), {"status": "Unknown"})
+        if ready["status"] == "True":
+            yield True, f"{name} is ready", ""
+        else:
+            fix = f"start it, or remove it: `knoll node rm {name}`"
+            yield False, f"{name} is not ready since {ready.get('lastTransitionTime', 'it joined')}", fix
+
+
+def versions(nodes: Sequence[Json]) -> Result:
+    """Return whether the machines run one version, or two that follow each other."""
+    by_version: dict[str, list[str]] = {}
+    for body in nodes:
+        version = ((body.get("status") or {}).get("nodeInfo") or {}).get("kubeletVersion", "")
+        by_version.setdefault(version, []).append(body["metadata"]["name"])
+    state = ", ".join(f"{version or 'unknown'}: {' '.join(names)}" for version, names in sorted(by_version.items()))
+    if len(by_version) <= 1:
+        return True, state, ""
+    minors = sorted({_minor(version) for version in by_version})
+    if len(minors) <= 2 and minors[-1][0] == minors[0][0] and minors[-1][1] - minors[0][1] <= 1:
+        return True, state, "finish the upgrade: all machines should run one version"
+    return False, state, "machines may differ by one minor version: upgrade those that are behind, one after the other"
+
+
+def _minor(version: str) -> tuple[int, int]:
+    match = re.match(r"v?(\d+)\.(\d+)", version)
+    return (int(match[1]), int(match[2])) if match else (-1, -1)
+
+
+def engine(info: Json, swarm: Json | None) -> Iterator[Result]:
+    """Yield what of the engine's settings hinders a cluster.
+
+    Args:
+        info: of `GET /info`.
+        swarm: of `GET /swarm`; None if this machine does not manage the engines' cluster.
+    """
+    if info.get("LiveRestoreEnabled"):
+        fix = 'remove "live-restore" from /etc/docker/daemon.json and restart Docker'
+        yield False, "live-restore is on, which engines of a cluster cannot have", fix
+    if (info.get("Swarm") or {}).get("LocalNodeState") != "active":
+        yield False, "the engine is in no cluster", "join again with the command that `knoll node join-command` prints"
+    if swarm is not None:
+        period = ((swarm.get("Spec") or {}).get("Dispatcher") or {}).get("HeartbeatPeriod", 0) / 1e9
+        good = 0 < period <= 1
+        fix = (
+            "" if good else f"lost machines are noticed late: `docker swarm update --dispatcher-heartbeat {HEARTBEAT}`"
+        )
+        yield good, f"heartbeat of the engines' cluster every {period:g} s", fix
+
+
+def addresses(nodes: Sequence[Json]) -> Iterator[tuple[str, str]]:
+    """Yield name and address of each machine."""
+    for body in nodes:
+        for address in (body.get("status") or {}).get("addresses") or ():
+            if address["type"] == "InternalIP":
+                yield body["metadata"]["name"], address["address"]
+
+
+def reached(name: str, address: str, ports: Sequence[int] = (7443, 7444, GOSSIP_PORT)) -> Iterator[Result]:
+    """Yield which ports of a machine this one reaches."""
+    for port in ports:
+        try:
+            socket.create_connection((address, port), CONNECT_SECONDS).close()
+        except OSError as error:
+            fix = f"open the port for the other machines in {name}'s firewall, or start the platform there"
+            yield False, f"{name}, {address}:{port}: {error.strerror or error}", fix
+        else:
+            yield True, f"{name}, {address}:{port} responds", ""
+
+
+def clock(name: str, address: str, port: int, now: float) -> Result | None:
+    """Return how far a machine's clock is from this one's; None if its API does not tell.
+
+    Args: now: epoch seconds.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE  # nothing but the time is read
+    connection = http.client.HTTPSConnection(address, port, timeout=CONNECT_SECONDS, context=context)
+    try:
+        connection.request("GET", "/version")
+        date = connection.getresponse().getheader("Date")
+        theirs = parsedate_to_datetime(date).timestamp() if date else None
+    except (OSError, http.client.HTTPException, ValueError):
+        return None
+    finally:
+        connection.close()
+    if theirs is None:
+        return None
+    difference = abs(theirs - now)
+    if difference <= CLOCK_SECONDS:
+        return True, f"{name}'s clock agrees", ""
+    return False, f"{name}'s clock differs by {difference:.0f} s", "synchronise the clocks, for example with chrony"

@@ -1,0 +1,84 @@
+"""What the doctor says about several machines."""
+
+import socket
+
+import pytest
+
+from knoll.cli import cluster_checks
+from knoll.values.json import Json
+from tests.conftest import free_port
+
+
+def node(name: str, version: str = "v1.4.0", *, ready: bool = True) -> Json:
+    return {
+        "metadata": {"name": name},
+        "status": {
+            "conditions": [{"type": "Ready", "status": "True" if ready else "Unknown"}],
+            "nodeInfo": {"kubeletVersion": version},
+            "addresses": [{"type": "InternalIP", "address": "127.0.0.1"}, {"type": "Hostname", "address": name}],
+        },
+    }
+
+
+def test_a_single_machine_is_no_cluster() -> None:
+    assert not cluster_checks.is_cluster([node("knoll")])
+    assert not cluster_checks.is_cluster([])
+    assert cluster_checks.is_cluster([node("n1")])
+
+
+def test_a_machine_that_is_silent_is_a_problem() -> None:
+    good, bad = cluster_checks.states([node("n1"), node("n2", ready=False)])
+    assert good == (True, "n1 is ready", "")
+    assert not bad[0]
+    assert "knoll node rm n2" in bad[2]
+
+
+@pytest.mark.parametrize(
+    ("versions", "ok", "fix"),
+    [
+        (["v1.4.0", "v1.4.0"], True, ""),
+        (["v1.4.0", "v1.4.1"], True, "finish the upgrade"),
+        (["v1.4.0", "v1.5.0"], True, "finish the upgrade"),
+        (["v1.4.0", "v1.6.0"], False, "one minor version"),
+        (["v1.4.0", "v1.5.0", "v1.6.0"], False, "one minor version"),
+        (["v1.9.0", "v2.0.0"], False, "one minor version"),
+        (["v1.4.0", ""], False, "one minor version"),
+    ],
+)
+def test_versions_may_differ_by_one(versions: list[str], ok: bool, fix: str) -> None:
+    result = cluster_checks.versions([node(f"n{at}", version) for at, version in enumerate(versions)])
+    assert result[0] is ok
+    assert fix in result[2]
+    assert bool(fix) == bool(result[2])
+
+
+def test_the_settings_of_the_engine_are_checked() -> None:
+    active = {"Swarm": {"LocalNodeState": "active"}}
+    second = 1_000_000_000
+    fast = {"Spec": {"Dispatcher": {"HeartbeatPeriod": second}}}
+    assert [ok for ok, _, _ in cluster_checks.engine(active, fast)] == [True]
+    assert not list(cluster_checks.engine(active, None))
+    (slow,) = cluster_checks.engine(active, {"Spec": {"Dispatcher": {"HeartbeatPeriod": 5 * second}}})
+    assert not slow[0]
+    assert "dispatcher-heartbeat 1s" in slow[2]
+    texts = " ".join(state for _, state, _ in cluster_checks.engine({"LiveRestoreEnabled": True}, None))
+    assert "live-restore" in texts
+    assert "no cluster" in texts
+
+
+def test_ports_that_are_not_reached_are_named() -> None:
+    closed = free_port()
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        port = listening.getsockname()[1]
+        good, bad = cluster_checks.reached("n2", "127.0.0.1", (port, closed))
+    assert good[0]
+    assert not bad[0]
+    assert f"127.0.0.1:{closed}" in bad[1]
+
+
+def test_addresses_are_those_between_machines() -> None:
+    assert list(cluster_checks.addresses([node("n1")])) == [("n1", "127.0.0.1")]
+
+
+def test_a_machine_without_an_api_tells_no_time() -> None:
+    assert cluster_checks.clock("n2", "127.0.0.1", free_port(), 0.0) is None
