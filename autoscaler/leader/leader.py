@@ -194,7 +194,7 @@ class Leader:
         if scaler is None or assignment.goal == "removed" or not responds:
             self._nodes.link.withdraw(assignment.instance)
         else:
-            scaler.adopt(self._placing.adopt(None, scaler.compressed, assignment))
+            scaler.adopt(self._placing.adopt(None, scaler, assignment))
 
     # Reports of nodes; see `LeaderEnd`
 
@@ -236,7 +236,7 @@ class Leader:
             self._dismiss(report)
             return
         log.info("instance taken over", instance=report.name, revision=report.revision, node=report.node)
-        scaler.adopt(self._placing.adopt(report, scaler.compressed, assignment))
+        scaler.adopt(self._placing.adopt(report, scaler, assignment))
         self._queue.mark(scaler.key)
 
     def _dismiss(self, report: InstanceReport) -> None:

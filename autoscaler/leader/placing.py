@@ -72,7 +72,9 @@ class Placing:
             constraints = replace(constraints, node=offer.node)
             scaler.releases += 1
             self._link.hold(offer.name)
-        instance = PlacedInstance(self, Assignment(spec.name, "", scaler.key, scaler.uid, now), spec)
+        instance = PlacedInstance(
+            self, Assignment(spec.name, "", scaler.key, scaler.uid, now), spec, scaler.request(spec)
+        )
         self.handles[instance.name] = instance
         self._waiting[instance.name] = (instance, blueprint, constraints)
         self._try(instance, constraints)
@@ -81,7 +83,7 @@ class Placing:
         return instance
 
     def adopt(
-        self, report: InstanceReport | None, compressed: CompressedRevision, assignment: Assignment | None
+        self, report: InstanceReport | None, scaler: RevisionScaler, assignment: Assignment | None
     ) -> PlacedInstance:
         """Return a handle for an instance that an earlier leader has started.
 
@@ -95,9 +97,8 @@ class Placing:
             )
         assert assignment is not None
         name = assignment.instance
-        instance = self.handles[name] = PlacedInstance(
-            self, assignment, instance_spec(compressed.revision(), name), placed=True
-        )
+        spec = instance_spec(scaler.revision, name)
+        instance = self.handles[name] = PlacedInstance(self, assignment, spec, scaler.request(spec), placed=True)
         if report is not None:
             instance.reported(report)
         self._placer.restore(name, assignment.node, instance.request)

@@ -5,7 +5,7 @@ from typing import Protocol
 
 import msgspec
 
-from autoscaler.decision.capacity import ResourceRequest, request_of
+from autoscaler.decision.capacity import ResourceRequest
 from autoscaler.decision.idle_policy import IdleState
 from autoscaler.instances.container_status import ContainerProgress, container_row
 from autoscaler.instances.transitions import ENDING, Command, LifecycleState, next_state, stage_of
@@ -46,15 +46,23 @@ class PlacedInstance:
     A command takes effect here at once, whenever its node carries it out: otherwise the next decision would repeat it.
     """
 
-    def __init__(self, assigner: Assigner, assignment: Assignment, spec: InstanceSpec, *, placed: bool = False) -> None:
+    def __init__(
+        self,
+        assigner: Assigner,
+        assignment: Assignment,
+        spec: InstanceSpec,
+        request: ResourceRequest,
+        *,
+        placed: bool = False,
+    ) -> None:
         """
         Args:
             spec: of the instance, final except for what comes from other objects.
+            request: what it requests.
             placed: a node was asked to run it.
         """
-        self._assigner, self.assignment, self.spec = assigner, assignment, spec
+        self._assigner, self.assignment, self.spec, self.request = assigner, assignment, spec, request
         self.name = assignment.instance
-        self.request: ResourceRequest = request_of(spec)
         self.placement_failure: StartFailure | None = None
         """Why it has no node yet."""
         self.placed = placed

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import structlog
 
 from autoscaler.decision import hpa
+from autoscaler.decision.capacity import ResourceRequest, request_of
 from autoscaler.decision.idle_policy import IdleInstance, IdleState, Retention, StepDown, wake_order
 from autoscaler.decision.kpa import Decision, DecisionState, RevisionMetrics, decide, explain, initial_state
 from autoscaler.decision.plan import Candidate, Plan, plan
@@ -15,7 +16,7 @@ from autoscaler.revisions.placed_instance import PlacedInstance
 from autoscaler.revisions.progress import DeploymentProgress
 from autoscaler.revisions.rollout_comparison import RolloutComparison
 from autoscaler.revisions.usage import ResourceScale, cpu_request
-from autoscaler.runtime.model import Usage
+from autoscaler.runtime.model import InstanceSpec, Usage
 from autoscaler.spec.compressed_revision import CompressedRevision
 from knoll.messages.endpoints import RevisionEndpoints
 from knoll.messages.reports import RevisionReport
@@ -84,6 +85,7 @@ class RevisionScaler:
         self.comparison = RolloutComparison()
         self.resource_scale = ResourceScale()
         """Used where the class scales by CPU or memory."""
+        self._request: ResourceRequest | None = None
         self._deps = deps
         self._demand = Demand(spec.window_seconds, now)
         self._state = DecisionState()
@@ -96,6 +98,11 @@ class RevisionScaler:
     def revision(self) -> Revision:
         """Decompressed at each access."""
         return self.compressed.revision()
+
+    def request(self, spec: InstanceSpec) -> ResourceRequest:
+        """Return what an instance requests, the same for all. Args: spec: of any of them."""
+        self._request = self._request or request_of(spec)
+        return self._request
 
     # Inputs
 
