@@ -30,7 +30,8 @@ from knoll.values.errors import KnollError, StoreUnavailableError
 from tests.redis_group import RedisGroup, enter, running
 from tests.waiting import eventually, eventually_sync
 
-Kind = Literal["kill", "freeze", "partition"]
+Kind = Literal["kill", "freeze", "thaw", "partition"]
+"""`thaw` is a freeze that ends in the moment at which another server is promoted, and one still follows the old one."""
 CM = "configmaps"
 WRITERS = 4
 HISTORY = 1_000_000
@@ -232,6 +233,9 @@ class FailOver:
             group.machines.plug(primary, connected=False)
         else:
             group.signal(primary, signal.SIGKILL if kind == "kill" else signal.SIGSTOP)
+        if kind == "thaw":
+            eventually_sync(lambda: group.is_promoted(other_than=primary), 30, "a promotion")
+            group.signal(primary, signal.SIGCONT)
         self.wait_for_writes(20)
         assert group.primary() != primary
         if kind == "partition":
@@ -240,7 +244,7 @@ class FailOver:
         elif kind == "kill":
             # As a service manager starts it: with the configuration of a primary, until sentinels tell it otherwise.
             group.start_server(primary)
-        else:
+        elif kind == "freeze":
             group.signal(primary, signal.SIGCONT)
         eventually_sync(lambda: group.replicas_of(group.primary()) == 2, 60, "the old primary is a replica")
         self.wait_for_writes(20)

@@ -139,6 +139,11 @@ class RedisGroup:
                 return number
         raise AssertionError(f"sentinels name {named}")
 
+    def is_promoted(self, *, other_than: int) -> bool:
+        """Whether any sentinel names another primary."""
+        named = {self._named_by(number) for number in range(SERVERS)}
+        return bool(named - {other_than, None})
+
     def replicas_of(self, number: int) -> int:
         """How many replicas follow a server; -1 if it does not answer."""
         with self.client(number) as client, contextlib.suppress(RedisError):

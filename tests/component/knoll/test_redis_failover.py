@@ -19,7 +19,7 @@ from tests.redis_group import may_simulate_machines, running
 pytestmark = pytest.mark.redis
 
 
-@pytest.mark.parametrize("kind", ["kill", "freeze", "partition"])
+@pytest.mark.parametrize("kind", ["kill", "freeze", "thaw", "partition"])
 def test_four_writers_lose_nothing_when_the_primary_fails(tmp_path: Path, kind: Kind) -> None:
     need("REDIS", shutil.which("redis-server") is not None)
     if kind == "partition":

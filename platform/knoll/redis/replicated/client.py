@@ -32,8 +32,11 @@ from knoll.values.errors import StoreForbiddenError, StoreUnavailableError
 
 log = structlog.get_logger()
 
-_SWITCHED, _PROMOTED = "+switch-master", "+promoted-slave"
-"""Channels of a sentinel: the primary is another one; a replica was promoted (from the sentinel that does it)."""
+_SWITCHED, _PROMOTED, _DOWN, _VOTED = "+switch-master", "+promoted-slave", "+odown", "+vote-for-leader"
+"""Channels of a sentinel: the primary is another one; a replica was promoted (from the sentinel that does it); a quorum
+considers the primary to be down; the sentinel voted for one that replaces a primary."""
+VOTE_SECONDS = 10.0
+"""Time in which an election of sentinels has led to another primary, or never will."""
 _form = cache(epoch_form)
 
 
@@ -47,6 +50,8 @@ class ReplicatedClient(RedisClient):
         self._session: Session | None = None
         self._epoch_changed = asyncio.Event()
         self._listening: list[asyncio.Task[None]] = []
+        self._vote, self._voted_at = 0, float("-inf")
+        """The configuration epoch for which a sentinel voted last, and when."""
 
     async def run(self, script: Script, names: Sequence[str], args: Sequence[Argument]) -> Reply:
         if not script.writes:
@@ -107,7 +112,7 @@ class ReplicatedClient(RedisClient):
     async def _open_commands(self) -> RedisConnection:
         if not self._listening:
             self._listening = [asyncio.create_task(self._listen(each)) for each in self.where.sentinels]
-        primary = await find_primary(self.where, self.name)
+        primary = await self._find()
         address = self.where.at(primary.host, primary.port)
         commands = await open_connection(
             address,
@@ -119,6 +124,9 @@ class ReplicatedClient(RedisClient):
             replication = Replication.parse(await commands.submit(INFO))
             if problem := problem_of(replication, address, ""):
                 raise StoreUnavailableError(f"Redis is unavailable: {problem}")
+            # Again, after it has answered: before it did, sentinels may have begun to replace it.
+            if self.where.sentinels and (await self._find()).place != primary.place:
+                raise StoreUnavailableError("Redis is unavailable: sentinels name another primary than a moment ago")
             epoch = replication.replication_id
             await _begin_epoch(commands, epoch)
         except BaseException:
@@ -126,6 +134,13 @@ class ReplicatedClient(RedisClient):
             raise
         self._begin(Session(address, epoch, commands, primary))
         return commands
+
+    async def _find(self) -> Primary:
+        primary = await find_primary(self.where, self.name)
+        is_recent = asyncio.get_running_loop().time() - self._voted_at < VOTE_SECONDS
+        if is_recent and primary.configuration < self._vote:
+            raise StoreUnavailableError(f"Redis is unavailable: sentinels replace {primary.host}:{primary.port}")
+        return primary
 
     def _begin(self, session: Session) -> None:
         before, self._session = self._session, session
@@ -163,7 +178,7 @@ class ReplicatedClient(RedisClient):
             try:
                 connection = await open_sentinel(sentinel, self.name, on_push=self._heard)
                 try:
-                    for channel in (_SWITCHED, _PROMOTED):
+                    for channel in (_SWITCHED, _PROMOTED, _DOWN, _VOTED):
                         await connection.submit(packed("SUBSCRIBE", channel))
                     backoff.reset()
                     await asyncio.shield(connection.lost)
@@ -174,9 +189,18 @@ class ReplicatedClient(RedisClient):
             await backoff.wait()
 
     def _heard(self, push: Sequence[Any]) -> None:
-        primary = named_by(self.where.primary_name, push[1].decode(), push[2].decode())
-        session = self._session
-        if primary is None or session is None:
+        channel, message, session = push[1].decode(), push[2].decode(), self._session
+        if channel == _VOTED:
+            # It does not name the primary: where sentinels watch several, an election interrupts the users of all.
+            self._vote, self._voted_at = int(message.split()[-1]), asyncio.get_running_loop().time()
+        if session is None:
+            return
+        if channel == _VOTED and session.primary.configuration < self._vote:
+            session.end("sentinels elect another primary")
+        if channel == _DOWN and message.split()[1:2] == [self.where.primary_name]:
+            session.end("sentinels consider the primary to be down")
+        primary = named_by(self.where.primary_name, channel, message)
+        if primary is None:
             return
         if (session.address.host, session.address.port) != (primary.host, primary.port):
             session.end(f"sentinels named {primary.host}:{primary.port} the primary")

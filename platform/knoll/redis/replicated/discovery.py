@@ -1,7 +1,10 @@
 """Which server is the primary: what sentinels reply, and what the server itself does.
 
-All sentinels are asked at once, and a majority of them suffices, so an unreachable one delays nothing. The answer with
-the highest configuration epoch counts: a sentinel that was cut off still names the previous primary.
+All sentinels are asked at once, and those that do not answer for half a second are left out. The answer with the
+highest configuration epoch counts: a sentinel that was cut off still names the previous primary.
+
+A primary that sentinels are about to replace is not used, although it may answer: one that was frozen and comes back
+while a replica is promoted still has the other replica for a second, which confirms writes that are then lost.
 
 Source: https://redis.io/docs/latest/develop/reference/sentinel-clients/
 """
@@ -33,7 +36,18 @@ class Primary:
     down_after: float = 0.0
     """Seconds after which sentinels consider a silent server to be down; 0 without sentinels."""
     rank: tuple[int, bool] = (0, False)
-    """Of two answers the higher one is newer."""
+    """Of two answers the higher one is newer: the configuration epoch, and whether a promotion has just succeeded."""
+    flags: frozenset[str] = frozenset()
+    """What the sentinel that answered thinks of it."""
+
+    @property
+    def place(self) -> tuple[str, int]:
+        return self.host, self.port
+
+    @property
+    def configuration(self) -> int:
+        """Each promotion has a higher one."""
+        return self.rank[0]
 
     @property
     def connect_seconds(self) -> float:
@@ -64,7 +78,7 @@ class Replication:
 
 
 async def find_primary(where: Address, name: str) -> Primary:
-    """Return the primary. Raises: StoreUnavailableError: no sentinel names one.
+    """Return the primary. Raises: StoreUnavailableError: no sentinel names one, or it is about to be replaced.
 
     Args:
         where: with or without sentinels.
@@ -72,29 +86,37 @@ async def find_primary(where: Address, name: str) -> Primary:
     """
     if not where.sentinels:
         return Primary(where.host, where.port)
-    asked = [asyncio.create_task(_ask(sentinel, where.primary_name, name)) for sentinel in where.sentinels]
-    answers: list[Primary] = []
-    problems: list[str] = []
-    try:
-        for next_answer in asyncio.as_completed(asked):
-            try:
-                answers.append(await next_answer)
-            except (KnollError, RedisReplyError) as error:
-                problems.append(str(error))
-            if len(answers) * 2 > len(asked):
-                break
-    finally:
-        for task in asked:
-            task.cancel()
-        await asyncio.gather(*asked, return_exceptions=True)
+    replies = await asyncio.gather(
+        *(_ask(sentinel, where.primary_name, name) for sentinel in where.sentinels), return_exceptions=True
+    )
+    for reply in replies:
+        if isinstance(reply, BaseException) and not isinstance(reply, (KnollError, RedisReplyError)):
+            raise reply
+    answers = [reply for reply in replies if isinstance(reply, Primary)]
     if not answers:
-        raise StoreUnavailableError(f"Redis is unavailable: no sentinel names its primary: {'; '.join(problems)}")
-    return newest(answers)
+        reasons = "; ".join(map(str, replies))
+        raise StoreUnavailableError(f"Redis is unavailable: no sentinel names its primary: {reasons}")
+    primary = newest(answers)
+    if reason := doubt_about(primary, answers):
+        raise StoreUnavailableError(f"Redis is unavailable: {reason}")
+    return primary
 
 
 def newest(answers: Sequence[Primary]) -> Primary:
     """Return the newest of the answers, at least one."""
     return max(answers, key=lambda answer: answer.rank)
+
+
+def doubt_about(primary: Primary, answers: Sequence[Primary]) -> str:
+    """Return why a primary may be about to be replaced; empty if it is not. Args: answers: of all sentinels."""
+    if primary.rank[1]:
+        return ""  # it is the replacement
+    about_it = [answer.flags for answer in answers if answer.rank == primary.rank]
+    if any("o_down" in flags or "failover_in_progress" in flags for flags in about_it):
+        return f"sentinels replace {primary.host}:{primary.port}"
+    if sum("s_down" in flags for flags in about_it) * 2 > len(answers):
+        return f"sentinels do not reach {primary.host}:{primary.port}"
+    return ""
 
 
 async def open_sentinel(sentinel: Address, name: str, **options: Any) -> RedisConnection:
@@ -105,6 +127,14 @@ async def open_sentinel(sentinel: Address, name: str, **options: Any) -> RedisCo
 
 
 async def _ask(sentinel: Address, primary_name: str, name: str) -> Primary:
+    try:
+        async with asyncio.timeout(SENTINEL_SECONDS):
+            return await _answer(sentinel, primary_name, name)
+    except TimeoutError:
+        raise StoreUnavailableError(f"sentinel {sentinel} does not answer") from None
+
+
+async def _answer(sentinel: Address, primary_name: str, name: str) -> Primary:
     connection = await open_sentinel(sentinel, name)
     try:
         place, described = await asyncio.gather(
@@ -120,7 +150,8 @@ async def _ask(sentinel: Address, primary_name: str, name: str) -> Primary:
     # During a fail-over the sentinel that carries it out names the promoted server before all others do.
     switching = (host, port) != (fields["ip"], int(fields["port"]))
     down_after = int(fields["down-after-milliseconds"]) / 1000
-    return Primary(host, port, down_after, (int(fields["config-epoch"]), switching))
+    flags = frozenset(fields["flags"].split(","))
+    return Primary(host, port, down_after, (int(fields["config-epoch"]), switching), flags)
 
 
 def named_fields(reply: Any) -> Mapping[str, str]:

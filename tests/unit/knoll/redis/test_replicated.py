@@ -9,7 +9,7 @@ from knoll.redis import keys
 from knoll.redis.address import Address
 from knoll.redis.fence import Fence
 from knoll.redis.replicated.client import named_by
-from knoll.redis.replicated.discovery import Primary, Replication, newest
+from knoll.redis.replicated.discovery import Primary, Replication, doubt_about, newest
 from knoll.redis.replicated.inspection import replicas_in, replication_problems, sentinel_problems
 from knoll.redis.replicated.scripts import additions, epoch_form
 from knoll.redis.replicated.session import answer_seconds, problem_of
@@ -54,6 +54,31 @@ def test_the_newest_answer_counts_and_a_running_promotion_is_newer_than_its_conf
     )  # fmt: skip
     assert newest([old, promoted, old]) == promoted
     assert newest([after, promoted, old]) == after
+
+
+@pytest.mark.parametrize(
+    ("flags", "doubt"),
+    [
+        ([{"master"}, {"master"}, {"master"}], ""),
+        ([{"master", "s_down"}, {"master"}, {"master"}], ""),
+        ([{"master", "s_down"}, {"master", "s_down"}, {"master"}], "do not reach"),
+        ([{"master"}, {"master", "s_down", "o_down"}, {"master"}], "replace"),
+        ([{"master"}, {"master"}, {"master", "failover_in_progress"}], "replace"),
+        ([{"master", "failover_in_progress"}], "replace"),
+    ],
+)
+def test_a_primary_that_may_be_replaced_is_not_used(flags: list[set[str]], doubt: str) -> None:
+    answers = [Primary("old", 1, rank=(4, False), flags=frozenset(each)) for each in flags]
+    reason = doubt_about(answers[0], answers)
+    assert doubt in reason
+    assert bool(reason) is bool(doubt)
+
+
+def test_doubts_about_a_primary_do_not_concern_its_replacement() -> None:
+    down = Primary("old", 1, rank=(4, False), flags=frozenset({"master", "s_down", "o_down"}))
+    promoted = Primary("new", 1, rank=(5, True), flags=frozenset({"master", "failover_in_progress"}))
+    assert not doubt_about(promoted, [down, promoted, down])
+    assert not doubt_about(Primary("new", 1, rank=(5, False)), [down, down, Primary("new", 1, rank=(5, False))])
 
 
 @pytest.mark.parametrize(
