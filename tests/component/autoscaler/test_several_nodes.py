@@ -1,6 +1,7 @@
 """Several nodes and one leader: what is lost when any of them dies, is cut off, or comes back."""
 
 import asyncio
+import random
 from collections.abc import AsyncIterator
 
 import pytest
@@ -313,3 +314,41 @@ async def test_the_only_machine_becomes_the_first_node_and_keeps_what_runs(
         after = await cluster.ready(key, 3, on={"n1"})
         assert {each.id for each in after} == {each.id for each in before}
         assert all(each.timing for each in after), "they stay in service while they are taken over"
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+async def test_after_any_sequence_of_failures_exactly_the_wanted_number_runs(cluster: Cluster, seed: int) -> None:
+    dice = random.Random(seed)
+    await cluster.start()
+    key = await cluster.apply(annotations=THREE)
+    await cluster.ready(key, 3)
+
+    async def serves() -> bool:
+        _, entries = await cluster.endpoints.snapshot()
+        return sum(each.state == "ready" for each in entries[key][1].endpoints) == 3
+
+    for _ in range(8):
+        machine = cluster.machines[dice.choice(["n1", "n2", "n3"])]
+        match dice.choice(["cut", "mend", "restart", "power", "lease"]):
+            case "cut":
+                machine.cable.cut()
+            case "mend":
+                machine.cable.mend()
+            case "restart":
+                await machine.kill()
+                await machine.start()
+            case "power":
+                await machine.lose_power()
+                await machine.start()
+            case "lease":
+                await cluster.redis.execute("DEL", "knoll:lease:autoscaler")
+        if dice.random() < 0.5:
+            # Otherwise the next failure hits while this one is being dealt with.
+            for other in cluster.machines.values():
+                other.cable.mend()
+            await eventually(serves, condition="three instances serve")
+    for machine in cluster.machines.values():
+        machine.cable.mend()
+    await eventually(lambda: any(each.leads for each in cluster.machines.values()), condition="one leads")
+    await cluster.registered("n1", "n2", "n3")
+    await cluster.ready(key, 3)
