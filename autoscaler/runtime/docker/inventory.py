@@ -23,12 +23,16 @@ class Inventory:
         self._starting = starting
 
     async def containers(self, instance: str | None = None) -> list[ListedContainer]:
-        """Return all containers of the platform, or those that carry an instance's label."""
+        """Return all containers of the platform, or those that carry an instance's label.
+
+        Containers of reservations are left out: they are Docker Swarm's, and the engine proxy refuses to touch them.
+        """
         selectors = [f"{labels.PLATFORM}={self._platform}"]
         if instance is not None:
             selectors.append(f"{labels.INSTANCE}={instance}")
         items = await self._engine.get("/containers/json", {"all": 1, "filters": label_filter(*selectors)})
-        return [listed(item) for item in items]
+        containers = (listed(item) for item in items)
+        return [container for container in containers if container.labels.get(labels.ROLE) != labels.RESERVATION]
 
     async def classified(self, instance: str | None = None) -> PlatformContainers:
         """Return the containers by what they are."""

@@ -1,8 +1,11 @@
 """Names and labels of everything that Knoll creates on an engine, defined only here. Pure."""
 
+from knoll.engine_proxy import reservations
+
 PLATFORM = "knoll.dev/platform"
-ROLE = "knoll.dev/role"
-"""`sandbox`, `app`, `init`, `helper`, `network` or `volume`."""
+ROLE = reservations.ROLE_LABEL
+"""`sandbox`, `app`, `init`, `helper`, `network`, `volume` or `RESERVATION`."""
+RESERVATION = reservations.ROLE
 INSTANCE = "knoll.dev/instance"
 SANDBOX = "knoll.dev/sandbox"
 """Container id of the sandbox that an app or init container joined."""

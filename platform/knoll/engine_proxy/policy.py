@@ -34,6 +34,7 @@ class PathTarget(Enum):
     EXEC = "a command in a container of this platform"
     VOLUME = "a volume of this platform"
     NETWORK = "a network of this platform"
+    SERVICE = "a reservation of this platform"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,3 +47,5 @@ class ProxyPolicy:
     network: str
     """Name of the instance network."""
     capabilities: frozenset[str] = CAPABILITIES
+    swarm: bool = False
+    """The platform runs on several machines, which are a Docker Swarm."""

@@ -138,7 +138,8 @@ class Gate:
     def learn(self, body: bytes) -> None:
         """Remember the id in the engine's response as the platform's."""
         with contextlib.suppress(ValueError, KeyError, TypeError):
-            self._remember(str(json.loads(body)["Id"]))
+            created = json.loads(body)
+            self._remember(str(created.get("Id") or created["ID"]))  # of a service
 
     def connect(self) -> "asyncio.Future[tuple[asyncio.StreamReader, asyncio.StreamWriter]]":
         return asyncio.ensure_future(asyncio.open_unix_connection(str(self._engine), limit=PIECE))
@@ -154,6 +155,7 @@ class Gate:
             PathTarget.CONTAINER: "/containers/{}/json",
             PathTarget.EXEC: "/exec/{}/json",
             PathTarget.NETWORK: "/networks/{}",
+            PathTarget.SERVICE: "/services/{}",
         }
         path = paths[target].format(quote(name, safe=""))
         async with asyncio.timeout(CHECK_SECONDS):
@@ -250,7 +252,7 @@ class ProxyConnection:
         policy = self._gate.policy
         asked = rules.judge(policy, request.method, request.target)
         call = asked.call
-        if call.body is None:
+        if call.body is None and not call.contents:
             if not call.has_body and request.length != 0:
                 raise RefusedError(f"{request.method} {request.target.partition('?')[0][:100]} must not have a body")
             await self._gate.allow(asked)
@@ -368,7 +370,9 @@ async def run(settings: EngineProxySettings) -> None:
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     capabilities = CAPABILITIES | set(settings.engine_capabilities.upper().replace(" ", "").split(",")) - {""}
     for role in (AUTOSCALER, BUILDER):
-        policy = ProxyPolicy(role, settings.platform, settings.instance_network, frozenset(capabilities))
+        policy = ProxyPolicy(
+            role, settings.platform, settings.instance_network, frozenset(capabilities), swarm=bool(settings.node)
+        )
         path = settings.engine_sockets_dir / role / "docker.sock"
         await serve(Gate(policy, settings.docker_socket), path)
         log.info("engine proxy started", role=role, socket=str(path))

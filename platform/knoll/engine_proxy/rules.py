@@ -8,6 +8,7 @@ some of them bind mounts; a client that may create any kind of container has roo
 Source: Docker Engine API, v1.41 to v1.47.
 """
 
+import hashlib
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -24,6 +25,7 @@ from knoll.engine_proxy.bodies import (
     start_exec,
 )
 from knoll.engine_proxy.policy import AUTOSCALER, BUILDER, PLATFORM_LABEL, PathTarget, ProxyPolicy, RefusedError
+from knoll.engine_proxy.reservations import ARCHIVES, ROLE, ROLE_LABEL, create_service
 from knoll.values.json import JsonValue
 
 _ID = re.compile(r"[0-9a-f]{64}")
@@ -46,6 +48,10 @@ class Call:
     has_body: bool = False
     makes: PathTarget = PathTarget.NONE
     """Kind of the object whose id the response contains."""
+    contents: frozenset[str] = frozenset()
+    """SHA-256 of the only bodies that are forwarded; without any, a body may have any content."""
+    swarm: bool = False
+    """Only where the machines of the platform are a Docker Swarm."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +74,10 @@ def _autoscaler(method: str, path: str, target: PathTarget = PathTarget.NONE, **
 
 def _builder(method: str, path: str, target: PathTarget = PathTarget.NONE, **more: Any) -> Call:
     return Call(method, re.compile(path), frozenset({BUILDER}), target, **more)
+
+
+def _swarm(method: str, path: str, target: PathTarget = PathTarget.NONE, **more: Any) -> Call:
+    return _autoscaler(method, path, target, swarm=True, **more)
 
 
 # --- queries
@@ -128,6 +138,13 @@ CALLS: tuple[Call, ...] = (
     _autoscaler("POST", r"/networks/create", body=create_network),
     _autoscaler("GET", r"/networks/(?P<name>[^/]+)", PathTarget.NETWORK),
     _autoscaler("DELETE", r"/networks/(?P<name>[^/]+)", PathTarget.NETWORK),
+    # Nodes are not changed: what can pause one can also make it a manager.
+    _swarm("GET", r"/nodes"),
+    _swarm("GET", r"/services", query=_only_ours),
+    _swarm("GET", r"/tasks", query=_only_ours),
+    _swarm("POST", r"/services/create", body=create_service, makes=PathTarget.SERVICE),
+    _swarm("DELETE", r"/services/(?P<name>[0-9a-z]{25})", PathTarget.SERVICE),
+    _swarm("POST", r"/images/load", contents=ARCHIVES),
     _builder("GET", r"/images/json"),
     _builder("GET", rf"/distribution/(?P<name>{_REFERENCE})/json"),
     _builder("POST", rf"/images/(?P<name>{_REFERENCE})/tag"),
@@ -153,6 +170,8 @@ def judge(policy: ProxyPolicy, method: str, target: str) -> AllowedCall:
         raise RefusedError(f"{path[:100]} is not a path of the engine's API")
     plain = _VERSION.sub("", plain, count=1)
     for call in CALLS:
+        if call.swarm and not policy.swarm:
+            continue
         if call.method == method and policy.role in call.roles and (match := call.path.fullmatch(plain)):
             if call.query:
                 call.query(policy, parse_qs(text, keep_blank_values=True))
@@ -165,6 +184,10 @@ def rewritten(policy: ProxyPolicy, call: Call, body: bytes) -> tuple[bytes, tupl
 
     Raises: RefusedError.
     """
+    if call.contents:
+        if hashlib.sha256(body).hexdigest() not in call.contents:
+            raise RefusedError("only the image of reservations may be loaded")
+        return body, ()
     assert call.body is not None
     try:
         parsed = json.loads(body or b"{}")
@@ -177,9 +200,16 @@ def rewritten(policy: ProxyPolicy, call: Call, body: bytes) -> tuple[bytes, tupl
 
 
 def is_ours(policy: ProxyPolicy, target: PathTarget, description: JsonValue) -> bool:
-    """Whether the engine's description of a container, volume or network has the platform's label."""
-    holder = (description.get("Config") or {}) if target is PathTarget.CONTAINER else description
-    return (holder.get("Labels") or {}).get(PLATFORM_LABEL) == policy.platform
+    """Whether the engine's description of a container, volume, network or service has the platform's label.
+
+    Containers of reservations are not: one that joined their network would be on this machine's.
+    """
+    holders = {PathTarget.CONTAINER: "Config", PathTarget.SERVICE: "Spec"}
+    holder = (description.get(holders[target]) or {}) if target in holders else description
+    labels = holder.get("Labels") or {}
+    if target is PathTarget.CONTAINER and labels.get(ROLE_LABEL) == ROLE:
+        return False
+    return bool(labels.get(PLATFORM_LABEL) == policy.platform)
 
 
 def is_id(name: str) -> bool:

@@ -10,12 +10,15 @@ from typing import Any
 
 import pytest
 
+from autoscaler.placement.swarm import reservation_image
 from autoscaler.runtime.docker import payloads
 from autoscaler.runtime.docker.engine import Engine, EngineError
+from knoll.engine_proxy import reservations
 from knoll.engine_proxy.policy import AUTOSCALER, BUILDER, ProxyPolicy
 from knoll.engine_proxy.proxy import Gate, serve
 
-OURS, FOREIGN, FRESH = "a" * 64, "b" * 64, "c" * 64
+OURS, FOREIGN, FRESH, RESERVATION = "a" * 64, "b" * 64, "c" * 64, "d" * 64
+OWN_SERVICE, OTHER_SERVICE, NEW_SERVICE = "a" * 25, "b" * 25, "c" * 25
 LABELS = {"knoll.dev/platform": "knoll"}
 
 
@@ -78,7 +81,19 @@ class RecordingEngine:
             return _reply("201 Created", {"Id": FRESH, "Warnings": []})
         if path.endswith("/logs"):
             return b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(self.log), self.log)
-        for name, labels in ((OURS, LABELS), (FOREIGN, {}), ("ours", LABELS), ("foreign", {})):
+        if path == "/services/create":
+            return _reply("201 Created", {"ID": NEW_SERVICE})
+        if method == "GET" and path in (f"/services/{OWN_SERVICE}", f"/services/{OTHER_SERVICE}"):
+            return _reply("200 OK", {"Spec": {"Labels": LABELS if OWN_SERVICE in path else {}}})
+        reserving = {**LABELS, "knoll.dev/role": "reservation"}
+        containers: tuple[tuple[str, dict[str, str]], ...] = (
+            (OURS, LABELS),
+            (FOREIGN, {}),
+            ("ours", LABELS),
+            ("foreign", {}),
+            (RESERVATION, reserving),
+        )
+        for name, labels in containers:
             if path == f"/containers/{name}/json":
                 return _reply("200 OK", {"Config": {"Labels": labels}})
         if path.startswith("/exec/"):
@@ -100,7 +115,10 @@ async def engine(tmp_path: Path) -> AsyncIterator[RecordingEngine]:
     made = RecordingEngine()
     async with made.listening(tmp_path / "engine.sock"):
         servers = [
-            await serve(Gate(ProxyPolicy(role, "knoll", "knoll-instances"), tmp_path / "engine.sock"), tmp_path / role)
+            await serve(
+                Gate(ProxyPolicy(role, "knoll", "knoll-instances", swarm=True), tmp_path / "engine.sock"),
+                tmp_path / role,
+            )
             for role in (AUTOSCALER, BUILDER)
         ]
         yield made
@@ -191,6 +209,48 @@ async def test_a_new_container_joins_none_of_others(engine: RecordingEngine, cli
         await client.create({**SANDBOX, "HostConfig": host})
     assert not engine.seen("/containers/create")
     assert await client.create({**SANDBOX, "HostConfig": {**host, "NetworkMode": f"container:{OURS}"}}) == FRESH
+
+
+@pytest.mark.parametrize("call", ["start", "exec", "kill"])
+async def test_the_container_of_a_reservation_is_left_to_the_swarm(
+    engine: RecordingEngine, client: Engine, call: str
+) -> None:
+    """It is on the machine's network: what joins it, or runs in it, would be there too."""
+    host = {**SANDBOX["HostConfig"], "NetworkMode": f"container:{RESERVATION}"}
+    with pytest.raises(EngineError, match="is not a container of this platform"):
+        await client.create({**SANDBOX, "HostConfig": host})
+    with pytest.raises(EngineError, match="is not a container of this platform"):
+        await client.post(f"/containers/{RESERVATION}/{call}", {"Cmd": ["x"]} if call == "exec" else None)
+    assert all(line.startswith("GET ") for line, _ in engine.requests)
+
+
+async def test_reservations_are_created_and_removed_and_other_services_are_not(
+    engine: RecordingEngine, client: Engine, tmp_path: Path
+) -> None:
+    body = reservations.service("knoll", f"knoll-{'0' * 16}", min(reservations.IMAGES), 0, 0, [])
+    assert await client.post("/services/create", body) == {"ID": NEW_SERVICE}
+    await client.delete(f"/services/{NEW_SERVICE}")
+    await client.delete(f"/services/{OWN_SERVICE}")
+    with pytest.raises(EngineError, match="is not a reservation of this platform"):
+        await client.delete(f"/services/{OTHER_SERVICE}")
+    template = {**body["TaskTemplate"], "ContainerSpec": {"Image": "evil"}}
+    with pytest.raises(EngineError, match="engine proxy: service"):
+        await client.post("/services/create", {**body, "TaskTemplate": template})
+    assert [json.loads(sent) for sent in engine.seen("/services/create")] == [body]
+    assert len(engine.seen("DELETE")) == 2
+    for_builder = Engine(tmp_path / BUILDER)
+    await for_builder.open()
+    with pytest.raises(EngineError, match="the builder may make"):
+        await for_builder.post("/services/create", body)
+    await for_builder.close()
+
+
+async def test_the_image_of_reservations_is_loaded_and_no_other(engine: RecordingEngine, client: Engine) -> None:
+    archive = reservation_image.archive("amd64")
+    await client.post("/images/load", archive, {"quiet": 1})
+    with pytest.raises(EngineError, match="only the image of reservations"):
+        await client.post("/images/load", archive + b"x", {"quiet": 1})
+    assert engine.seen("/images/load") == [archive]
 
 
 async def test_output_of_a_container_is_not_mistaken_for_a_response_of_the_engine(

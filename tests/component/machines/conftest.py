@@ -1,9 +1,10 @@
 """The machines of the tests in this folder, which share them."""
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
+from tests.component.machines.swarms import FakeMachines, RealMachines, Stage, stage
 from tests.conftest import need
 from tests.machines import Machines, available, machines
 
@@ -14,3 +15,27 @@ def lab() -> Iterator[Machines]:
     need("MACHINES", available())
     with machines(3) as started:
         yield started
+
+
+@pytest.fixture(scope="package")
+def swarm_lab(lab: Machines) -> Machines:
+    """The same, as a Swarm of three managers."""
+    lab.form_swarm(managers=3)
+    return lab
+
+
+@pytest.fixture(
+    params=["fake", pytest.param("docker", marks=[pytest.mark.docker, pytest.mark.machines])],
+)
+async def swarm_stage(request: pytest.FixtureRequest) -> AsyncIterator[Stage]:
+    """A platform on three machines, without a leader."""
+    if request.param == "fake":
+        fake = FakeMachines()
+        async with stage(fake) as made:
+            yield made
+        await fake.swarm.close()
+        return
+    opened = await RealMachines.open(request.getfixturevalue("swarm_lab"))
+    async with stage(opened) as made:
+        yield made
+    await opened.close()

@@ -1,0 +1,1 @@
+"""Placement by Docker Swarm: a small service for each place reserves what an instance requests."""

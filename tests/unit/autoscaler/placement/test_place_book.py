@@ -1,0 +1,176 @@
+"""The place book under any order of events: what holds at each moment, and where it ends."""
+
+import itertools
+from dataclasses import replace
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from autoscaler.placement.protocol import Constraints
+from autoscaler.placement.swarm.model import Cluster, SwarmNode, SwarmService, SwarmTask
+from autoscaler.placement.swarm.place_book import PlaceBook
+from autoscaler.placement.swarm.places import PlaceOptions
+from autoscaler.placement.swarm.services import PlaceSize
+
+CORE = 10**9
+NAMES = ("n1", "n2", "n3")
+SIZES = (PlaceSize(), PlaceSize(CORE), PlaceSize(2 * CORE, 2**30))
+OPTIONS = PlaceOptions(ahead=2, per_node=2, keep_seconds=600)
+CONSTRAINTS = st.builds(
+    Constraints,
+    node=st.none() | st.sampled_from(NAMES),
+    excluded=st.frozensets(st.sampled_from(NAMES), max_size=2),
+    preferred=st.none() | st.sampled_from(NAMES),
+)
+
+
+class AnyOrder(RuleBasedStateMachine):
+    """A Swarm that answers in any order, loses tasks, and whose places a leader uses in any order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = 0.0
+        self.instances: dict[str, Constraints] = {}
+        self.nodes: dict[str, str] = {}
+        self.services: dict[str, SwarmService] = {}
+        self.tasks: dict[str, SwarmTask] = {}
+        self.unanswered: list[tuple[str, PlaceSize, tuple[str, ...]]] = []
+        self.constraints: dict[str, tuple[str, ...]] = {}
+        self.numbers, self.names = itertools.count(), itertools.count()
+        self.book = self.new_book()
+
+    def new_book(self) -> PlaceBook:
+        book = PlaceBook(OPTIONS, lambda: f"place-{next(self.names)}")
+        book.cluster = Cluster(
+            {name: f"id-{name}" for name in NAMES},
+            {f"id-{name}": SwarmNode(f"id-{name}", name, "manager", "active", "ready", 4.0, 2**33) for name in NAMES},
+        )
+        book.sync(self.services.values(), list(self.tasks.values()), frozenset(), self.now)
+        return book
+
+    @rule(size=st.sampled_from(SIZES), constraints=CONSTRAINTS)
+    def place(self, size: PlaceSize, constraints: Constraints) -> None:
+        name = f"instance-{next(self.numbers)}"
+        self.instances[name] = constraints
+        self.book.place(name, size, constraints, self.now)
+        self.take_bound()
+
+    @precondition(lambda self: self.instances)
+    @rule(data=st.data())
+    def withdraw(self, data: st.DataObject) -> None:
+        name = data.draw(st.sampled_from(sorted(self.instances)))
+        del self.instances[name]
+        self.nodes.pop(name, None)
+        self.book.withdraw(name, self.now)
+        self.take_bound()
+
+    @rule(seconds=st.sampled_from([0.1, 2.0, 700.0]))
+    def plan(self, seconds: float) -> None:
+        self.now += seconds
+        plan = self.book.plan(self.now)
+        for place in plan.create:
+            self.unanswered.append((place.name, place.size, place.constraints))
+        for service in plan.remove:
+            self.services.pop(service, None)
+            self.tasks.pop(service, None)
+            self.book.removed(service)
+        self.take_bound()
+
+    @precondition(lambda self: self.unanswered)
+    @rule(outcome=st.sampled_from(["created", "refused", "lost"]))
+    def answer(self, outcome: str) -> None:
+        name, size, constraints = self.unanswered.pop(0)
+        if outcome == "refused":
+            self.book.refused(name, "refused", self.now)
+            return
+        service = f"service-{name}"
+        self.services[service] = SwarmService(service, name, {}, size.nano_cpus, size.memory_bytes)
+        self.tasks[service] = SwarmTask(f"task-{name}", service, "", "new", "running")
+        self.constraints[service] = constraints
+        if outcome == "created":
+            self.book.created(name, service)
+        else:
+            self.book.refused(name, "", self.now)
+
+    @precondition(lambda self: self.tasks)
+    @rule(data=st.data(), state=st.sampled_from(["pending", "starting", "running", "failed", "rejected"]))
+    def task_changes(self, data: st.DataObject, state: str) -> None:
+        service = data.draw(st.sampled_from(sorted(self.tasks)))
+        task = self.tasks[service]
+        node = task.node
+        if state == "pending":
+            if node:
+                return
+            task = replace(task, state=state, error="no suitable node")
+        else:
+            allowed = [name for name in NAMES if self._allows(service, f"id-{name}")]
+            if not node and not allowed:
+                return
+            node = node or f"id-{data.draw(st.sampled_from(allowed))}"
+            ended = state in ("failed", "rejected")
+            task = replace(task, state=state, node=node, error="", desired="shutdown" if ended else "running")
+        self.tasks[service] = task
+        self.book.observe([task], self.now)
+        self.take_bound()
+
+    @precondition(lambda self: not self.unanswered)  # the placer waits for the answers
+    @rule()
+    def sync(self) -> None:
+        before = self.book.services()
+        self.book.sync(list(self.services.values()), list(self.tasks.values()), before, self.now)
+        self.take_bound()
+
+    @rule()
+    def another_leader(self) -> None:
+        """It knows of the instances that run, and of nothing that an earlier one had requested."""
+        self.unanswered.clear()
+        self.book = self.new_book()
+        self.instances = {name: each for name, each in self.instances.items() if name in self.nodes}
+        for name, node in self.nodes.items():
+            self.book.restore(name, node, SIZES[0])
+
+    def take_bound(self) -> None:
+        for instance, node in self.book.bound:
+            assert instance not in self.nodes, "bound once"
+            assert instance in self.instances, "not after it was withdrawn"
+            constraints = self.instances[instance]
+            assert node not in constraints.excluded
+            assert constraints.node in (None, node)
+            self.nodes[instance] = node
+        self.book.bound.clear()
+
+    def _allows(self, service: str, machine: str) -> bool:
+        for each in self.constraints[service]:
+            if (each.startswith("node.id==")) is not (each[len("node.id==") :] == machine):
+                return False
+        return True
+
+    @invariant()
+    def an_instance_has_a_node_or_waits(self) -> None:
+        assert set(self.book.unbound()) == self.instances.keys() - self.nodes.keys()
+
+    @invariant()
+    def a_machine_is_not_flooded(self) -> None:
+        assert len(self.unanswered) <= OPTIONS.per_node * len(NAMES)
+
+    def teardown(self) -> None:
+        """Once everything is answered and nothing is needed, only the places ahead remain."""
+        for name in list(self.instances):
+            self.book.withdraw(name, self.now)
+        self.instances, self.nodes = {}, {}
+        for _ in range(30):
+            self.plan(700.0)
+            while self.unanswered:
+                self.answer("created")
+            for service, task in list(self.tasks.items()):
+                node = task.node or next(f"id-{n}" for n in NAMES if self._allows(service, f"id-{n}"))
+                if not task.ended:
+                    self.tasks[service] = replace(task, node=node, state="running", error="")
+            self.sync()
+        sizes = sorted(PlaceSize(each.nano_cpus, each.memory_bytes) for each in self.services.values())
+        assert sizes == [PlaceSize()] * OPTIONS.ahead
+
+
+AnyOrder.TestCase.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+TestAnyOrder = AnyOrder.TestCase
