@@ -11,7 +11,7 @@ PLAIN_WORDS = $(wildcard *.md */README.md) activator api autoscaler bench builde
 export KNOLL_HTTP_PORT ?= 8080
 export KNOLL_API_PORT ?= 8001
 
-.PHONY: help setup engine images redis dnsmasq kubectl registry build up down logs demo test coverage check docs docs-serve format bench bench-dataplane bench-floods bench-coldstart bench-build bench-scale bench-scale-cost bench-scale-rate bench-redis-failover lock clean
+.PHONY: help setup engine images redis dnsmasq kubectl registry build up down logs demo test coverage check docs docs-serve format bench bench-dataplane bench-floods bench-coldstart bench-build bench-scale bench-scale-cost bench-scale-rate bench-redis-failover bench-machines lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -102,6 +102,9 @@ bench-scale-rate: setup redis images ## the highest rate of applies, beside an e
 
 bench-redis-failover: setup redis ## fail-overs of a Redis with replicas, and what a write costs; the partitions need root
 	@$(PYTHON) -m bench.redis_failover $(BENCH_ARGS)
+
+bench-machines: setup engine ## three machines on this one, root only: placement by Docker Swarm; BENCH_ARGS='--rounds 1'
+	@$(PYTHON) -m bench.machines $(BENCH_ARGS)
 
 lock: setup ## regenerate requirements/*.txt from pyproject.toml; LOCK_ARGS=--upgrade for the newest versions
 	@scripts/lock.sh $(LOCK_ARGS)

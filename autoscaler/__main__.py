@@ -9,6 +9,7 @@ from knoll.process import footprint
 footprint.block_unused_imports()
 
 import asyncio
+import contextlib
 import gc
 import os
 import signal
@@ -27,7 +28,9 @@ from autoscaler.kubelet.kubelet import Kubelet, NodeOptions
 from autoscaler.leader.leader import LeaderOptions, PublishedTables
 from autoscaler.leader.node_watch import NodeWatch
 from autoscaler.node.isolation import FirewallSocket
+from autoscaler.placement.protocol import Placer
 from autoscaler.placement.single import SinglePlacer
+from autoscaler.placement.swarm.membership import SwarmMember, member
 from autoscaler.probes.checks import Checker
 from autoscaler.roles.cluster_node import LEASE_SECONDS, ClusterNode, MachineAddress
 from autoscaler.roles.duty import SingleMachineDuty
@@ -70,15 +73,16 @@ async def serve(settings: AutoscalerSettings, make: Callable[[AutoscalerSettings
         loop.add_signal_handler(number, stop.set)
     redis = connect(settings.redis_url, "autoscaler", gather_seconds=CONTROL_GATHER_SECONDS)
     store = RedisStore(redis, ring=FEW_BUFFERED_EVENTS, keyring=settings.keyring)
-    async with make(settings) as runtime, Checker() as checker:
+    in_swarm = member(settings.docker_socket) if settings.node else contextlib.nullcontext()
+    async with make(settings) as runtime, Checker() as checker, in_swarm as own:
         options = node_options(settings), leader_options(settings)
         lease_of = partial(Lease, redis, "autoscaler", f"{socket.gethostname()}-{os.getpid()}")
         role: SingleMachineDuty | ClusterNode
-        if settings.node:
-            # Until reservations are placed in the engine's cluster, a leader starts everything on its own machine.
-            address = MachineAddress(settings.node_address, settings.node_relay_port, settings.node_admin_port)
-            role = ClusterNode(runtime, checker, store, redis, options, own_machine, address)
-            running = loop.create_task(role.run(lease_of(ttl=LEASE_SECONDS) if settings.node_leads else None))
+        if own is not None:
+            address = MachineAddress(settings.node_address, settings.node_relay_port, settings.node_admin_port, own.id)
+            role = ClusterNode(runtime, checker, store, redis, options, partial(placer_of, own, settings), address)
+            may_lead = settings.node_leads and (own.is_manager or not own.id)
+            running = loop.create_task(role.run(lease_of(ttl=LEASE_SECONDS) if may_lead else None))
         else:
             tables = PublishedTables.of(redis)
             role = SingleMachineDuty(runtime, lambda: SingleMachine(runtime, checker, store, redis, tables, options))
@@ -108,9 +112,16 @@ async def serve(settings: AutoscalerSettings, make: Callable[[AutoscalerSettings
             raise result
 
 
-def own_machine(kubelet: Kubelet, _: NodeWatch) -> SinglePlacer:
-    """Return the placer that uses this machine only."""
-    return SinglePlacer(kubelet.reservations, kubelet.name)
+def placer_of(own: SwarmMember, settings: AutoscalerSettings, kubelet: Kubelet, watch: NodeWatch) -> Placer:
+    """Return the placer of a leader: of the Swarm, or of this machine alone if it is in none."""
+    if not own.id:
+        return SinglePlacer(kubelet.reservations, kubelet.name)
+
+    def nodes() -> dict[str, str]:
+        entries = {name: watch.nodes[name] for name in watch.alive() if name in watch.nodes}
+        return {name: entry.engine_id for name, entry in entries.items() if entry.engine_id}
+
+    return own.placer(settings.platform, nodes, settings.places_ahead)
 
 
 def node_options(settings: AutoscalerSettings) -> NodeOptions:

@@ -244,6 +244,9 @@ class AutoscalerSettings(CommonSettings, frozen=True, kw_only=True):
     """Port for other machines that leads to this process, for logs of instances; with `node`."""
     node_leads: bool = True
     """Whether this process may lead the platform; with `node`. Only machines that manage the engine's cluster may."""
+    places_ahead: Annotated[int, Meta(ge=0, le=256)] = 8
+    """With `node`: number of free places in the engine's cluster for instances without resource requests (4 MB each),
+    so that their start does not wait for a decision of the cluster; 0 makes none."""
 
     def __post_init__(self) -> None:
         _check_address("instance_dns", self.instance_dns)

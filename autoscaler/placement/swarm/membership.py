@@ -1,0 +1,59 @@
+"""This machine in the Swarm: its id there, and whether it may place instances."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import structlog
+
+from autoscaler.placement.swarm import reservation_image
+from autoscaler.placement.swarm.client import EngineSwarm
+from autoscaler.placement.swarm.placer import SwarmPlacer
+from autoscaler.placement.swarm.places import PlaceOptions
+from autoscaler.runtime.docker.engine import Engine
+from knoll.concurrency.backoff import until_available
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class SwarmMember:
+    """A machine of a Swarm, or of none."""
+
+    engine: Engine
+    id: str = ""
+    """Empty for a machine that is in no Swarm."""
+    is_manager: bool = False
+
+    def placer(self, platform: str, nodes: Callable[[], Mapping[str, str]], ahead: int) -> SwarmPlacer:
+        """Return the placer of a platform, which this machine leads.
+
+        Args:
+            nodes: returns the name of each node of the platform that runs, and its id in the Swarm.
+            ahead: how many places without requests are made ahead.
+        """
+        image = partial(reservation_image.ensure, self.engine)
+        return SwarmPlacer(EngineSwarm(self.engine), platform, image, nodes, PlaceOptions(ahead))
+
+
+@asynccontextmanager
+async def member(socket: Path) -> AsyncIterator[SwarmMember]:
+    """Provide this machine's place in the Swarm, which has the image of reservations from then on.
+
+    Args: socket: of its engine, or of the engine proxy.
+    """
+    engine = Engine(socket)
+    try:
+        await until_available(engine.open)
+        swarm = (await until_available(partial(engine.get, "/info"))).get("Swarm") or {}
+        if swarm.get("LocalNodeState") != "active":
+            log.warning("machine is in no swarm: instances are placed on it alone", state=swarm.get("LocalNodeState"))
+            yield SwarmMember(engine)
+            return
+        await until_available(partial(reservation_image.ensure, engine))
+        yield SwarmMember(engine, swarm["NodeID"], bool(swarm.get("ControlAvailable")))
+    finally:
+        await asyncio.shield(engine.close())

@@ -1,0 +1,26 @@
+"""A machine's place in the Swarm, and one that is in none."""
+
+import pytest
+
+from autoscaler.placement.swarm import reservation_image
+from autoscaler.placement.swarm.membership import member
+from tests.machines import Machines, Site, machines
+
+pytestmark = [pytest.mark.docker, pytest.mark.machines]
+
+
+async def test_a_machine_has_its_id_and_the_image_that_all_others_have(swarm_lab: Machines) -> None:
+    images = set()
+    for machine in swarm_lab:
+        async with member(machine.socket) as own:
+            assert own.id == swarm_lab.ready_nodes(swarm_lab[1])[machine.name]
+            assert own.is_manager
+            images.add(await reservation_image.ensure(own.engine))
+    assert len(images) == 1
+
+
+async def test_a_machine_that_is_in_no_swarm_has_no_id_and_places_nothing() -> None:
+    with machines(1, site=Site("knoll-lab3", "10.79.0")) as others:
+        async with member(others[1].socket) as own:
+            assert own.id == ""
+            assert not own.is_manager
