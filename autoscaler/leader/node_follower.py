@@ -1,7 +1,7 @@
 """What the leader does when nodes are lost, come back or are cordoned. Nothing on a single machine."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import structlog
 
@@ -34,6 +34,11 @@ class NodeFollower:
     def excluded(self) -> frozenset[str]:
         """Nodes that get nothing new: cordoned ones, and those that do not respond."""
         return self._placing.excluded
+
+    @property
+    def labels(self) -> Mapping[str, Mapping[str, str]]:
+        """Labels of each node."""
+        return self._placing.node_labels
 
     async def begin(self, tasks: asyncio.TaskGroup) -> None:
         """Wait until it is known which nodes respond, and which are cordoned; follow both from then on."""
@@ -75,6 +80,7 @@ class NodeFollower:
         nodes = informer.list()
         closed = (node for node in nodes if (node.get("spec") or {}).get("unschedulable"))
         self.cordoned = frozenset(node["metadata"]["name"] for node in closed)
+        self._placing.node_labels = {node["metadata"]["name"]: node["metadata"].get("labels") or {} for node in nodes}
         self._exclude()
 
     def _exclude(self) -> None:

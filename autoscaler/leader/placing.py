@@ -8,6 +8,7 @@ from dataclasses import replace
 import structlog
 
 from autoscaler.decision.capacity import quota_refusal
+from autoscaler.decision.node_affinity import matches
 from autoscaler.instances.failures import FAILED_CREATE, UNSCHEDULABLE
 from autoscaler.instances.transitions import IDLE, LifecycleState
 from autoscaler.leader.claim_nodes import ClaimNodes
@@ -57,6 +58,8 @@ class Placing:
         """By name: all instances."""
         self.excluded: frozenset[str] = frozenset()
         """Nodes that get nothing new."""
+        self.node_labels: dict[str, dict[str, str]] = {}
+        """Of each node; empty on a single machine."""
         placer.begin(self._bound, self._placement_changed)
 
     def start(self, scaler: RevisionScaler, now: float) -> PlacedInstance:
@@ -149,12 +152,21 @@ class Placing:
             return
         scaler = self._registry.by_uid.get(instance.assignment.uid)
         pinned = self.claims.node_of(_namespace(scaler.key), scaler.claims) if self.claims and scaler else None
+        unsuitable = self._unsuitable(scaler) if scaler else frozenset()
         if pinned is not None:
-            constraints = Constraints(node=pinned, excluded=self.excluded)
-        elif constraints.node in self.excluded or constraints.excluded != self.excluded:
-            node = None if constraints.node in self.excluded else constraints.node
-            constraints = replace(constraints, node=node, excluded=self.excluded)
+            constraints = Constraints(node=pinned, excluded=self.excluded, unsuitable=unsuitable)
+        else:
+            node = None if constraints.node in self.excluded | unsuitable else constraints.node
+            constraints = replace(constraints, node=node, excluded=self.excluded, unsuitable=unsuitable)
         self._placer.place(instance.name, instance.request, constraints)
+
+    def _unsuitable(self, scaler: RevisionScaler) -> frozenset[str]:
+        """Return the nodes whose labels do not match what a Revision requires."""
+        selector, affinity = scaler.node_requirements
+        if not selector and not affinity:
+            return frozenset()
+        nodes = self.node_labels.items()
+        return frozenset(name for name, labels in nodes if not matches(selector, affinity, name, labels))
 
     def _quota_refusal(self, instance: PlacedInstance) -> str:
         """Return why the quotas of its namespace do not allow an instance; empty when they do."""

@@ -19,6 +19,8 @@ class Constraints:
     """The only node that may run it, because a volume of it is there; None is any node."""
     excluded: frozenset[str] = frozenset()
     """Nodes that get no new instance: cordoned ones, and those that do not respond."""
+    unsuitable: frozenset[str] = frozenset()
+    """Nodes whose labels do not match what the Revision requires."""
     preferred: str | None = None
     """A node that asked for it, as far as the choice is the placer's own; None is none."""
 

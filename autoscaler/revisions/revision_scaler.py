@@ -72,6 +72,8 @@ class RevisionScaler:
         volumes = (volume.persistent_volume_claim for volume in revision.spec.volumes)
         self.claims = tuple(claim.claim_name for claim in volumes if claim)
         """Names of the PersistentVolumeClaims that its instances mount."""
+        self.node_requirements = revision.spec.node_selector, revision.spec.affinity
+        """As they were sent; None without them."""
         self.instances: dict[str, PlacedInstance] = {}
         self.deleted = False
         self.changes: tuple[ScaleChange, ...] = before.changes if before else ()

@@ -52,7 +52,7 @@ class SpreadPlacer:
         nodes = [
             node
             for node in self._nodes()
-            if node not in constraints.excluded
+            if node not in constraints.excluded | constraints.unsuitable
             and constraints.node in (None, node)
             and taken.count(node) < self._per_node
         ]

@@ -196,7 +196,7 @@ class PlaceBook:
 
     def _needs_no_decision(self, claim: Claim) -> bool:
         node = claim.constraints.node
-        return claim.size.is_empty and node in self.cluster.names and node not in claim.constraints.excluded
+        return claim.size.is_empty and node in self.cluster.names and _may_have(claim.constraints, str(node))
 
     def _free(self, claim: Claim) -> Place | None:
         """Return the best free place for an instance: on the node that it prefers, else where most are free."""
@@ -211,7 +211,7 @@ class PlaceBook:
         if place.state not in PLACED or place.size != claim.size:
             return False
         node = self.cluster.name_of(place.machine)
-        return bool(node) and node not in claim.constraints.excluded and claim.constraints.node in (None, node)
+        return bool(node) and _may_have(claim.constraints, node)
 
     def _serve(self, place: Place) -> None:
         """Give a place that has become free to the instance that has waited longest for one like it."""
@@ -364,9 +364,7 @@ class PlaceBook:
         allowed = [
             machine
             for name, machine in self.cluster.names.items()
-            if name not in claim.constraints.excluded
-            and claim.constraints.node in (None, name)
-            and machine in self.cluster.machines
+            if _may_have(claim.constraints, name) and machine in self.cluster.machines
         ]
         return [machine for machine in allowed if machine not in self._suspects] or allowed
 
@@ -379,3 +377,8 @@ class PlaceBook:
                     before.nano_cpus + place.size.nano_cpus, before.memory_bytes + place.size.memory_bytes
                 )
         return reserved
+
+
+def _may_have(constraints: Constraints, node: str) -> bool:
+    """Return whether constraints leave a node."""
+    return node not in constraints.excluded | constraints.unsuitable and constraints.node in (None, node)

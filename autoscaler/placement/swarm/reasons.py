@@ -71,6 +71,8 @@ def _elsewhere(cluster: Cluster, name: str, constraints: Constraints) -> str:
         return UNREACHABLE
     if machine.availability != "active" or name in constraints.excluded:
         return UNSCHEDULABLE
+    if name in constraints.unsuitable:
+        return AFFINITY
     return VOLUME if constraints.node not in (None, name) else ""
 
 

@@ -96,10 +96,10 @@ def parse(data: Data) -> FeaturesConfig:
 _WORDS = {
     "multi_container": "Several containers in one instance.",
     "multi_container_probing": "Probes of containers that do not receive requests.",
-    "pod_spec_affinity": "affinity. Accepted, but without effect: all instances run on one node.",
+    "pod_spec_affinity": "affinity. Only required node affinity has an effect, on several machines.",
     "pod_spec_topology_spread_constraints": "topologySpreadConstraints. Accepted, but without effect.",
     "pod_spec_field_ref": "fieldRef and resourceFieldRef in env.",
-    "pod_spec_node_selector": "nodeSelector. Accepted, but without effect.",
+    "pod_spec_node_selector": "nodeSelector. It has an effect on several machines.",
     "pod_spec_security_context": "The securityContext of the Pod.",
     "pod_spec_priority_class_name": "priorityClassName. Accepted, but without effect.",
     "pod_spec_scheduler_name": "schedulerName. Accepted, but without effect.",

@@ -176,6 +176,20 @@ async def test_a_cordoned_node_gets_nothing_new(cluster: Cluster) -> None:
     await cluster.ready(key, 3, on={"n1", "n3"})
 
 
+async def test_a_revision_runs_on_the_nodes_that_its_selector_matches(cluster: Cluster) -> None:
+    await cluster.start()
+    for name, disk in (("n1", "hdd"), ("n2", "ssd"), ("n3", "ssd")):
+        await cluster.store.create(kinds.NODE.id, {"metadata": {"name": name, "labels": {"disk": disk}}})
+    leader = cluster.leader.node
+    assert leader is not None
+    assert leader.leader is not None
+    follower = leader.leader.node_follower
+    await eventually(lambda: len(follower.labels) == 3, condition="the labels of all nodes are known")
+    container = {"name": "user-container", "image": "app"}
+    key = await cluster.apply(annotations=THREE, spec={"containers": [container], "nodeSelector": {"disk": "ssd"}})
+    await cluster.ready(key, 3, on={"n2", "n3"})
+
+
 async def test_draining_a_node_replaces_its_instances_before_they_end(cluster: Cluster) -> None:
     await cluster.start()
     key = await cluster.apply(annotations=THREE)

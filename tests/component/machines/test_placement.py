@@ -66,7 +66,7 @@ async def test_an_instance_is_placed_where_it_may_be(swarm_stage: Stage) -> None
     async with leading(swarm_stage.leader()) as leader:
         leader.placer.place("a-1", CORE, Constraints(node="n3"))
         leader.placer.place("a-2", CORE, Constraints(excluded=frozenset({"n1", "n3"})))
-        leader.placer.place("a-3", NOTHING, Constraints(node="n1"))
+        leader.placer.place("a-3", NOTHING, Constraints(unsuitable=frozenset({"n2", "n3"})))
         await leader.all_bound("a-1", "a-2", "a-3")
         assert leader.bound == {"a-1": "n3", "a-2": "n2", "a-3": "n1"}
         await eventually(lambda: _ran(swarm_stage, 3), 60, "its reservations")

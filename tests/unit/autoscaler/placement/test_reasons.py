@@ -40,9 +40,12 @@ def cluster(**changes: dict[str, str]) -> Cluster:
          "1 node(s) were unschedulable, 2 node(s) had volume node affinity conflict"),
         ({}, PlaceSize(3 * CORE), Constraints(excluded=frozenset({"n2"})), {},
          "1 node(s) were unschedulable, 2 Insufficient cpu"),
+        ({"n3": {"state": "down"}}, PlaceSize(3 * CORE), Constraints(unsuitable=frozenset({"n2", "n3"})), {},
+         "1 Insufficient cpu, 1 node(s) didn't match Pod's node affinity/selector, "
+         "1 node(s) had untolerated taint {node.kubernetes.io/unreachable: }"),
     ],
     ids=["cpu", "memory", "both", "by what is reserved", "cpu of others", "memory of others", "unusable", "volume",
-         "excluded"],
+         "excluded", "unsuitable"],
 )  # fmt: skip
 def test_why_no_node_takes_an_instance(
     changes: dict[str, dict[str, str]],
