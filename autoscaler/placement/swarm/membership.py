@@ -15,8 +15,12 @@ from autoscaler.placement.swarm.placer import SwarmPlacer
 from autoscaler.placement.swarm.places import PlaceOptions
 from autoscaler.runtime.docker.engine import Engine
 from knoll.concurrency.backoff import until_available
+from knoll.values.errors import KnollError
 
 log = structlog.get_logger()
+
+IMAGE_SECONDS = 60.0
+"""Interval at which the image of reservations is looked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +58,21 @@ async def member(socket: Path) -> AsyncIterator[SwarmMember]:
             yield SwarmMember(engine)
             return
         await until_available(partial(reservation_image.ensure, engine))
-        yield SwarmMember(engine, swarm["NodeID"], bool(swarm.get("ControlAvailable")))
+        keeping = asyncio.create_task(_keep_image(engine))
+        try:
+            yield SwarmMember(engine, swarm["NodeID"], bool(swarm.get("ControlAvailable")))
+        finally:
+            keeping.cancel()
+            await asyncio.gather(keeping, return_exceptions=True)
     finally:
-        await asyncio.shield(engine.close())
+        await engine.close()
+
+
+async def _keep_image(engine: Engine) -> None:
+    """Load the image again if something removes it: without it, the machine rejects all reservations."""
+    while True:
+        await asyncio.sleep(IMAGE_SECONDS)
+        try:
+            await reservation_image.ensure(engine)
+        except KnollError as error:
+            log.warning("image of reservations not checked", error=str(error))

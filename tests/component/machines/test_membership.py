@@ -2,9 +2,10 @@
 
 import pytest
 
-from autoscaler.placement.swarm import reservation_image
+from autoscaler.placement.swarm import membership, reservation_image
 from autoscaler.placement.swarm.membership import member
 from tests.machines import Machines, Site, machines
+from tests.waiting import eventually
 
 pytestmark = [pytest.mark.docker, pytest.mark.machines]
 
@@ -17,6 +18,16 @@ async def test_a_machine_has_its_id_and_the_image_that_all_others_have(swarm_lab
             assert own.is_manager
             images.add(await reservation_image.ensure(own.engine))
     assert len(images) == 1
+
+
+async def test_an_image_that_was_removed_is_loaded_again(swarm_lab: Machines, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(membership, "IMAGE_SECONDS", 0.1)
+    machine = swarm_lab[1]
+    async with member(machine.socket):
+        machine.docker("image", "rm", reservation_image.REFERENCE)
+        await eventually(
+            lambda: machine.docker("image", "inspect", reservation_image.REFERENCE, check=False).returncode == 0
+        )
 
 
 async def test_a_machine_that_is_in_no_swarm_has_no_id_and_places_nothing() -> None:
