@@ -8,7 +8,7 @@ after the manager's decision (measured: 0.17 and 0.06 s after the request).
 import asyncio
 import contextlib
 import secrets
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from functools import partial
 
 import structlog
@@ -120,9 +120,7 @@ class SwarmPlacer:
         self._report()
         plan = self._book.plan(self._now())
         self._report()
-        if plan.create:
-            image = await self._image()
-            await _all(self._create(place, image) for place in plan.create)
+        await self._create_all(plan.create)
         await _all(self._remove(each) for each in plan.remove[:REMOVALS_AT_ONCE])
 
     async def _sync(self) -> None:
@@ -133,6 +131,17 @@ class SwarmPlacer:
         self._book.cluster = Cluster(dict(self._nodes()), machines)
         self._book.sync(services, tasks, before, self._now())
         self._synced_at = self._now()
+
+    async def _create_all(self, places: Sequence[Place]) -> None:
+        if not places:
+            return
+        try:
+            image = await self._image()
+        except KnollError:
+            for place in places:
+                self._book.refused(place.name, "", self._now())
+            raise
+        await _all(self._create(place, image) for place in places)
 
     async def _create(self, place: Place, image: str) -> None:
         error = ""

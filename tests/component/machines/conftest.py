@@ -35,7 +35,5 @@ async def swarm_stage(request: pytest.FixtureRequest) -> AsyncIterator[Stage]:
             yield made
         await fake.swarm.close()
         return
-    opened = await RealMachines.open(request.getfixturevalue("swarm_lab"))
-    async with stage(opened) as made:
+    async with RealMachines.opened(request.getfixturevalue("swarm_lab")) as opened, stage(opened) as made:
         yield made
-    await opened.close()

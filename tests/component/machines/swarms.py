@@ -1,7 +1,7 @@
 """A Swarm of three machines, fake and real, behind one interface for tests."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -60,6 +60,16 @@ class RealMachines:
     """Of each machine."""
 
     @classmethod
+    @asynccontextmanager
+    async def opened(cls, lab: Machines) -> AsyncIterator["RealMachines"]:
+        """Provide the machines, through proxies that end afterwards."""
+        made = await cls.open(lab)
+        try:
+            yield made
+        finally:
+            await made.close()
+
+    @classmethod
     async def open(cls, lab: Machines) -> "RealMachines":
         platform, proxies, engines = platform_name("test"), [], {}
         for machine in lab:
@@ -68,6 +78,7 @@ class RealMachines:
             proxies.append(await serve(Gate(policy, machine.socket), path))
             engines[machine.name] = Engine(path)
             await engines[machine.name].open()
+            await reservation_image.ensure(engines[machine.name])
         swarm = EngineSwarm(engines["n2"])
         machines = await swarm.nodes()
         nodes = {machine.hostname: machine.id for machine in machines}
@@ -88,10 +99,7 @@ class RealMachines:
             proxy.close()
 
     async def image(self) -> str:
-        """Provide the image of reservations on all machines, as their node processes do."""
-        for engine in self.engines.values():
-            image = await reservation_image.ensure(engine)
-        return image
+        return await reservation_image.ensure(self.engines["n2"])
 
     async def availability(self, name: str, availability: str) -> None:
         self.lab[2].docker("node", "update", "--availability", availability, self.nodes[name])
@@ -136,11 +144,17 @@ class Stage:
     def platform(self) -> str:
         return self.machines.platform
 
-    def leader(self, ahead: int = 0, per_node: int = 8, nodes: Callable[[], dict[str, str]] | None = None) -> Leader:
+    def leader(
+        self,
+        ahead: int = 0,
+        per_node: int = 8,
+        nodes: Callable[[], dict[str, str]] | None = None,
+        image: Callable[[], Awaitable[str]] | None = None,
+    ) -> Leader:
         """Return a leader that has not begun to work."""
         names = nodes or (lambda: self.machines.nodes)
         options = PlaceOptions(ahead, per_node)
-        leader = Leader(SwarmPlacer(self.machines.swarm, self.platform, self.machines.image, names, options))
+        leader = Leader(SwarmPlacer(self.machines.swarm, self.platform, image or self.machines.image, names, options))
         leader.placer.begin(leader.on_bound, leader.on_problem)
         return leader
 
@@ -177,6 +191,8 @@ async def leading(leader: Leader) -> AsyncIterator[Leader]:
 async def stage(machines: FakeMachines | RealMachines) -> AsyncIterator[Stage]:
     """Provide a platform, of which nothing is left afterwards."""
     made = Stage(machines)
-    yield made
-    await placer.remove_all(machines.swarm, made.platform)
+    try:
+        yield made
+    finally:
+        await placer.remove_all(machines.swarm, made.platform)
     assert not await made.services()

@@ -236,6 +236,24 @@ async def test_nothing_is_lost_while_no_manager_responds() -> None:
     await machines.swarm.close()
 
 
+async def test_nothing_is_lost_while_the_image_cannot_be_provided() -> None:
+    machines = FakeMachines()
+    missing = True
+
+    async def image() -> str:
+        if missing:
+            raise RuntimeUnavailableError("the container engine does not respond")
+        return "sha256:1"
+
+    stage = Stage(machines)
+    async with leading(stage.leader(image=image)) as leader:
+        leader.placer.place("a-1", CORE)
+        await eventually(lambda: "does not respond" in leader.problems.get("a-1", ""))
+        missing = False
+        await leader.all_bound("a-1")
+    await machines.swarm.close()
+
+
 class UnansweredSwarm(FakeSwarm):
     """The response to the first creation is lost."""
 

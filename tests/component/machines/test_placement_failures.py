@@ -1,6 +1,6 @@
 """Placement while machines of the Swarm lose their power."""
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
@@ -17,6 +17,12 @@ SOME = ResourceRequest(0.1, 16 * 1024**2)
 
 
 @pytest.fixture
+async def real(whole_lab: Machines) -> AsyncIterator[RealMachines]:
+    async with RealMachines.opened(whole_lab) as opened:
+        yield opened
+
+
+@pytest.fixture
 def whole_lab(swarm_lab: Machines) -> Iterator[Machines]:
     """The Swarm of the machines; all are switched on and ready afterwards."""
     yield swarm_lab
@@ -26,8 +32,9 @@ def whole_lab(swarm_lab: Machines) -> Iterator[Machines]:
     eventually_sync(lambda: len(swarm_lab.ready_nodes(swarm_lab[2])) == 3, 120, "all machines are ready again")
 
 
-async def test_instances_are_placed_while_a_machine_is_off_and_there_again_after_it_boots(whole_lab: Machines) -> None:
-    real = await RealMachines.open(whole_lab)
+async def test_instances_are_placed_while_a_machine_is_off_and_there_again_after_it_boots(
+    whole_lab: Machines, real: RealMachines
+) -> None:
     running = dict(real.nodes)
     async with stage(real) as platform, leading(platform.leader(ahead=3, nodes=lambda: running)) as leader:
         leader.placer.place("a-1", SOME, Constraints(node="n3"))
@@ -51,11 +58,11 @@ async def test_instances_are_placed_while_a_machine_is_off_and_there_again_after
         await leader.all_bound("d-1")
         assert leader.bound["d-1"] == "n3"
         await eventually(lambda: _runs_on(platform, "n3"), 120, "its place runs there")
-    await real.close()
 
 
-async def test_places_made_ahead_are_used_while_managers_elect_a_leader_and_others_follow(whole_lab: Machines) -> None:
-    real = await RealMachines.open(whole_lab)
+async def test_places_made_ahead_are_used_while_managers_elect_a_leader_and_others_follow(
+    whole_lab: Machines, real: RealMachines
+) -> None:
     lost = _machine(whole_lab, await real.leading_manager())
     other = next(machine for machine in whole_lab if machine is not lost)
     real.use(other.name)
@@ -73,7 +80,6 @@ async def test_places_made_ahead_are_used_while_managers_elect_a_leader_and_othe
         assert leader.problems.get("b-1", "") == ""
         lost.boot()
         await eventually(lambda: len(whole_lab.ready_nodes(other)) == 3, 120, "the machine is ready again")
-    await real.close()
 
 
 def _machine(lab: Machines, name: str) -> Machine:
