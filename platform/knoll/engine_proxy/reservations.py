@@ -12,7 +12,8 @@ from collections.abc import Collection, Iterator
 from knoll.engine_proxy.policy import PLATFORM_LABEL, ProxyPolicy, RefusedError
 from knoll.values.json import Json, JsonValue
 
-ROLE_LABEL, ROLE = "knoll.dev/role", "reservation"
+ROLE_LABEL = "knoll.dev/role"
+ROLE = "reservation"
 IMAGES = frozenset({
     "sha256:73094e542deb8751fd9cee4117bbe87cc36efe81a50be7e263b7c8b9f5755b96",  # amd64
     "sha256:9a45d8c7a40c792283771103e24a0f70c87049ac5006afc4ce64d5a4e563ca06",  # arm64
