@@ -55,7 +55,9 @@ class Typing:
             "KNOLL_DATA": str(self.home / "data"),
             **more,
         }
-        done = self.machine.run(*command, check=False, env=environment, cwd=cwd or self.machine.folder, timeout=SECONDS)
+        # A command that enters another mount namespace begins in its root folder.
+        there = ("sh", "-c", 'cd "$0" && exec "$@"', str(cwd or self.machine.folder), *command)
+        done = self.machine.run(*there, check=False, env=environment, timeout=SECONDS)
         self.transcript.append(f"{self.machine.name}$ {' '.join(command)}\n{done.stdout}{done.stderr}")
         assert done.returncode == 0 or not check, "\n".join(self.transcript)[-6000:]
         return done.stdout if check else done.stdout + done.stderr

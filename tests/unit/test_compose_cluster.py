@@ -1,0 +1,80 @@
+"""What the Compose files of a cluster add: an agent without rights, certificates that only it may write."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from knoll.cluster import agent, bundle
+
+ROOT = Path(__file__).parents[2]
+
+
+class _Loader(yaml.SafeLoader):
+    """Reads Compose's tags as the values that they mark."""
+
+
+def _mapping(loader: _Loader, node: yaml.Node) -> Any:
+    assert isinstance(node, yaml.MappingNode)
+    return loader.construct_mapping(node, deep=True)
+
+
+_Loader.add_constructor("!override", _mapping)
+
+
+def services(name: str) -> dict[str, dict[str, Any]]:
+    loaded: dict[str, dict[str, dict[str, Any]]] = yaml.load((ROOT / name).read_text(), _Loader)
+    return loaded["services"]
+
+
+CLUSTER, NODE = services("compose.cluster.yaml"), services("compose.node.yaml")
+AGENTS = [CLUSTER["agent"], NODE["redis"]]
+
+
+@pytest.mark.parametrize("service", AGENTS, ids=["agent", "redis"])
+def test_agents_are_bounded_and_have_no_rights(service: dict[str, Any]) -> None:
+    assert service["mem_limit"]
+    assert service["pids_limit"]
+    assert service["logging"]["options"].keys() >= {"max-size", "max-file"}
+    assert service["cap_drop"] == ["ALL"]
+    assert service["read_only"]
+    assert "user" not in service
+    assert service["networks"] == ["control"]
+    assert "docker.sock" not in str(service["volumes"])
+    assert "keys-" not in str(service["volumes"])
+
+
+def test_only_the_agent_may_write_the_certificate() -> None:
+    mounts = {
+        (name, volume)
+        for part in (CLUSTER, NODE)
+        for name, service in part.items()
+        for volume in service.get("volumes", ())
+    }
+    assert {name for name, volume in mounts if not volume.endswith(":ro")} == {"agent"}
+
+
+def test_redis_is_published_on_no_address() -> None:
+    for part in (CLUSTER, NODE):
+        published = {name: service["ports"] for name, service in part.items() if "ports" in service}
+        assert set(published) <= {"activator", "agent"}
+        assert all("${KNOLL_NODE_ADDRESS:?}:" in port for ports in published.values() for port in ports)
+    assert "ports" not in NODE["redis"]
+
+
+def test_a_machine_that_joined_offers_no_redis() -> None:
+    offered = agent.targets(NODE["agent"]["environment"]["KNOLL_AGENT_SERVICES"])
+    assert "knoll-redis" not in offered
+    assert "knoll-redis" in agent.targets(CLUSTER["agent"]["environment"]["KNOLL_AGENT_SERVICES"])
+
+
+def test_a_machine_that_joins_gets_all_files_of_the_platform() -> None:
+    mounted = [
+        volume.partition(":")[0].removeprefix("./")
+        for service in services("compose.yaml").values()
+        for volume in service.get("volumes", ())
+        if volume.startswith("./")
+    ]
+    assert set(mounted) <= set(bundle.FILES)
+    assert all((ROOT / name).is_file() for name in bundle.FILES)
