@@ -42,11 +42,14 @@ class Backend(Protocol):
 
     id: str
     host: str
+    node: str
     timing: StartTiming | None
     tunnels: int
     retired: bool
     suspended: bool
+    busy: bool
     failures: int
+    relayed: int
 
     def forward(self, exchange: "ProxiedRequest", fresh: bool = False) -> None:
         """Send a request that has a slot here; with `fresh`, over a new connection."""
@@ -90,6 +93,8 @@ class ProxiedRequest(Protocol):
     generation: int
     upstream: UpstreamConnection | None
     deadline: float
+    ticket: tuple[int, int]
+    """Its place among requests that may come back from other nodes, and the generation for which that is valid."""
     size: int
     arrived_at: float
     started: float
@@ -136,12 +141,24 @@ class ProxiedRequest(Protocol):
         """Send the pending parts of the body."""
         ...
 
+    def can_be_resent(self) -> bool:
+        """Whether the whole body is at hand."""
+        ...
+
+    def keep_body(self, data: bytes, done: bool) -> None:
+        """Keep a part of the body that cannot be sent yet."""
+        ...
+
     def pause_body(self) -> None:
         """Stop reading the body from the client."""
         ...
 
     def resume_body(self) -> None:
         """Continue reading the body from the client."""
+        ...
+
+    def not_taken(self, *, busy: bool) -> None:
+        """The node of the instance did not take the request; with `busy`, because it has no free slot."""
         ...
 
     def connection_refused(self, error: Exception) -> None:

@@ -7,9 +7,10 @@ that arrives when the queue is full gets QueueFullError, for which `activator.re
 
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
+from itertools import takewhile
 from typing import Generic, TypeVar
 
-from activator.backend.load_balancer import EndpointCandidate, Policy, policy
+from activator.backend.load_balancer import EndpointCandidate, Policy, local_first, policy
 from knoll.values.errors import QueueFullError
 
 QUEUE_DEPTH = 10_000
@@ -59,10 +60,18 @@ class Breaker(Generic[W, S]):
         self._turn += 1
         return self._choose(self.candidates, self._turn, self._draw)
 
-    def requeue(self, waiter: W) -> None:
-        """Queue a request before all others: it had a slot, but the instance refused the connection."""
-        self.queue[waiter] = None
-        self.queue.move_to_end(waiter, last=False)
+    def requeue(self, waiter: W, earlier: Callable[[W], bool] | None = None) -> None:
+        """Queue a request before all others: it had a slot, but its instance did not take it.
+
+        Args:
+            earlier: whether a request arrived before this one, for those at the head of the queue; so requests that
+                come back keep their order. Those that never left the queue arrived later.
+        """
+        queue = self.queue
+        before = [] if earlier is None else list(takewhile(earlier, queue))
+        queue[waiter] = None
+        for each in (waiter, *reversed(before)):
+            queue.move_to_end(each, last=False)
 
     def remove(self, waiter: W) -> bool:
         """Remove a request from the queue; returns whether it was there."""
@@ -78,8 +87,13 @@ class Breaker(Generic[W, S]):
             admitted.append((self.queue.popitem(last=False)[0], candidate))
         return admitted
 
-    def resize(self, candidates: Sequence[S], limit: int) -> list[tuple[W, S]]:
-        """Replace the endpoints; removed ones keep their own counts. Returns what `dispatch` returns."""
+    def resize(self, candidates: Sequence[S], limit: int, local: int | None = None) -> list[tuple[W, S]]:
+        """Replace the endpoints; removed ones keep their own counts. Returns what `dispatch` returns.
+
+        Args: local: how many of them, the first ones, run on this node; None for all.
+        """
         self.candidates = candidates
         self._choose = policy(limit)
+        if local and local < len(candidates):
+            self._choose = local_first(candidates, local, self._choose)
         return self.dispatch()

@@ -115,6 +115,24 @@ class Http1Upstream(asyncio.Protocol):
         if not self._transport.is_closing():
             self._transport.resume_reading()
 
+    def expects_head(self) -> bool:
+        """Whether the next byte is the first one of a response, or of none."""
+        return (self._stage == _HEAD or self._stage == _IDLE) and not self._buffer
+
+    def _begin(self, exchange: ProxiedRequest) -> None:
+        """Attach to a request, for subclasses; `start` has it unrolled."""
+        self.exchange = exchange
+        exchange.upstream = self
+        self._stage = _HEAD
+        self._interim = 0
+
+    def _detach(self) -> None:
+        """Detach from a request of which nothing was forwarded."""
+        if self.exchange is not None:
+            self.exchange.upstream = None
+        self.exchange = None
+        self._stage = _IDLE
+
     # --- asyncio.Protocol
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:

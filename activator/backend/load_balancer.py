@@ -6,11 +6,16 @@ Source: Knative Serving, pkg/activator/net/lb_policy.go.
 from collections.abc import Callable, Sequence
 from typing import Protocol, TypeVar
 
+LOCAL_ADVANTAGE = 4
+"""An instance of this node is preferred until it has twice as many requests as one of another node, and these more."""
+
 
 class EndpointCandidate(Protocol):
     """An endpoint, as a policy sees it."""
 
     in_flight: int
+    relayed: int
+    """Those of them that other nodes sent."""
     limit: int
     """Limit of concurrent requests; 0 is no limit."""
 
@@ -44,6 +49,14 @@ def least_of_two(candidates: Sequence[S], start: int, draw: Callable[[], float])
     return chosen if chosen.take_slot() else None
 
 
+def _fewer(candidates: Sequence[S], draw: Callable[[], float]) -> S:
+    """Draw two and return the one with fewer requests."""
+    count = len(candidates)
+    first = candidates[int(draw() * count)]
+    second = candidates[int(draw() * count)]
+    return second if second.in_flight < first.in_flight else first
+
+
 def first_free(candidates: Sequence[S], start: int, draw: Callable[[], float]) -> S | None:
     """For limits up to 3: fill the first, then the second, so that the last ones can be removed."""
     for candidate in candidates:
@@ -63,6 +76,32 @@ def round_robin(candidates: Sequence[S], start: int, draw: Callable[[], float]) 
 
 
 Policy = Callable[[Sequence[S], int, Callable[[], float]], S | None]
+
+
+def local_first(candidates: Sequence[S], local: int, choose: Policy[S]) -> Policy[S]:
+    """Return a policy that prefers the instances of this node.
+
+    With a limit, those of other nodes get what these have no slot for. Without one, they get a request when this node
+    keeps its own instance much busier (`LOCAL_ADVANTAGE`), so that a node at which all requests arrive uses the others.
+    Requests that other nodes sent do not count: two nodes would exchange their requests.
+
+    Args:
+        candidates: the first `local` ones run on this node; the policy is for these candidates only.
+        choose: the policy among instances of one kind.
+    """
+    near, far = candidates[:local], candidates[local:]
+
+    def choose_limited(_: Sequence[S], start: int, draw: Callable[[], float]) -> S | None:
+        chosen = choose(near, start, draw)
+        return chosen if chosen is not None else choose(far, start, draw)
+
+    def choose_unlimited(_: Sequence[S], __: int, draw: Callable[[], float]) -> S | None:
+        chosen, other = _fewer(near, draw), _fewer(far, draw)
+        if 2 * other.in_flight + LOCAL_ADVANTAGE < chosen.in_flight - chosen.relayed:
+            chosen = other
+        return chosen if chosen.take_slot() else None
+
+    return choose_unlimited if choose is least_of_two else choose_limited
 
 
 def policy(limit: int) -> Policy[S]:

@@ -6,12 +6,19 @@ from typing import Protocol
 
 from activator.backend.breaker import QUEUE_DEPTH, Breaker
 from activator.backend.endpoint import UpstreamEndpoint
+from activator.backend.slot_sharing import RelayWaiter, SlotSharing
 from activator.backend.stats import Stats
 from activator.interfaces import Backend, ProxiedRequest
-from knoll.messages.endpoints import RevisionEndpoints
+from knoll.messages.endpoints import Endpoint, RevisionEndpoints
 from knoll.messages.routing import RequestPolicy
 
 FOREVER = float("inf")
+BUSY_SECONDS = 0.02
+"""How long an instance of another node is skipped after that node had no slot for a request."""
+OFFER_SECONDS = 0.002
+"""How long a released slot is left to other workers when it is their turn; half as long at least, half more at most."""
+OFFER_NODES_SECONDS = 0.006
+"""The same for other nodes, which have to be told over the network."""
 
 
 class RevisionHost(Protocol):
@@ -37,12 +44,20 @@ class RevisionHost(Protocol):
         """Make an endpoint; its slots are shared with the other workers if there are any."""
         ...
 
+    def other_node(self, node: str) -> str:
+        """Return the name of a node; empty for this one."""
+        ...
+
+    def new_remote_endpoint(self, revision: str, id_: str, node: str, limit: int) -> UpstreamEndpoint:
+        """Make the endpoint of an instance of another node."""
+        ...
+
     def announce_waiting(self, revision: str, waiting: bool) -> None:
         """Tell the other workers whether requests are queued here for slots of this revision."""
         ...
 
-    def offer_slot(self, revision: str, dispatch: Callable[[], None], hold: bool) -> None:
-        """Offer a free slot to the other workers; with `hold`, they get it first, and `dispatch` is called later."""
+    def offer_slot(self, revision: str, dispatch: Callable[[], None], hold: float) -> None:
+        """Offer a free slot to the other workers, and call `dispatch`, about `hold` seconds later."""
         ...
 
 
@@ -66,8 +81,10 @@ class RevisionBackend:
         self._host = host
         self._waiting_announced = False
         self.awaited_by_others = False
-        """Requests are queued in other workers for slots of this revision."""
-        self._others_turn = False
+        """Requests are queued in other workers or on other nodes for slots of this revision."""
+        self.cold = True
+        """No instance can be reached."""
+        self._sharing = SlotSharing(name)
         self.routes: set[str] = set()
         """Entries of the routing table that lead here."""
         self._missing: set[str] = set()
@@ -121,11 +138,12 @@ class RevisionBackend:
         kept: dict[str, UpstreamEndpoint] = {}
         for entry in table_entry.endpoints:
             endpoint = self.endpoints.pop(entry.id, None)
-            if endpoint is None or (endpoint.host, endpoint.port) != (entry.host, entry.port):
+            node = self._host.other_node(entry.node)
+            if endpoint is None or (endpoint.host, endpoint.port, endpoint.node) != (entry.host, entry.port, node):
                 if endpoint is not None:
                     endpoint.retire()
-                endpoint = self._host.new_endpoint(entry.id, entry.host, entry.port, self.policy.concurrency)
-                endpoint.h2c = self.policy.h2c
+                endpoint = self._new_endpoint(entry, node)
+            endpoint.busy = False
             endpoint.timing = entry.timing
             endpoint.draining = entry.state == "draining"
             if endpoint.draining:
@@ -138,9 +156,31 @@ class RevisionBackend:
             self._host.track(self)
         self._resize()
 
+    def _new_endpoint(self, entry: Endpoint, node: str) -> UpstreamEndpoint:
+        if node:
+            endpoint = self._host.new_remote_endpoint(self.name, entry.id, node, self.policy.concurrency)
+            endpoint.host, endpoint.port = entry.host, entry.port
+        else:
+            endpoint = self._host.new_endpoint(entry.id, entry.host, entry.port, self.policy.concurrency)
+            endpoint.h2c = self.policy.h2c
+        return endpoint
+
     def _resize(self) -> None:
-        candidates = [each for each in self.endpoints.values() if not each.draining and not each.suspended]
-        self._admit(self.breaker.resize(candidates, self.policy.concurrency))
+        usable = [each for each in self.endpoints.values() if not each.draining and not each.suspended]
+        local = [each for each in usable if not each.node]
+        if len(local) == len(usable):
+            self.cold = not local
+            self._admit(self.breaker.resize(local, self.policy.concurrency))
+            return
+        reachable = [each for each in usable if each.node and each.reachable]
+        self.cold = not local and not reachable
+        candidates = [*local, *(each for each in reachable if not each.busy)]
+        self._admit(self.breaker.resize(candidates, self.policy.concurrency, len(local)))
+
+    def nodes_changed(self) -> None:
+        """Other nodes can be reached than before."""
+        if any(endpoint.node for endpoint in self.endpoints.values()):
+            self._resize()
 
     def suspend(self, endpoint: Backend) -> None:
         """Skip an endpoint that refused a connection, for longer each time."""
@@ -155,21 +195,75 @@ class RevisionBackend:
         endpoint.suspended = False
         self._resize()
 
+    def set_busy(self, endpoint: Backend) -> None:
+        """Skip an instance of another node for a moment: that node had no slot for a request."""
+        if not endpoint.busy:
+            endpoint.busy = True
+            self._host.call_later(BUSY_SECONDS, self._set_free, endpoint)
+            self._resize()
+
+    def _set_free(self, endpoint: Backend) -> None:
+        if endpoint.busy:
+            endpoint.busy = False
+            self._resize()
+
+    def instance_free(self, instance: str) -> None:
+        """Another node has a free slot of its instance."""
+        endpoint = self.endpoints.get(instance)
+        if endpoint is not None:
+            self._set_free(endpoint)
+
+    def await_slot(self, waiter: RelayWaiter, instance: str) -> None:
+        """Another node was told that an instance of this node is busy."""
+        self._sharing.add(waiter, instance)
+        self.awaited_by_others = True
+        self._announce_waiting()
+
+    def set_awaited_by_workers(self, awaited: bool) -> None:
+        """Requests are queued in other workers of this node, or not any more."""
+        self._sharing.other_workers = awaited
+        self.awaited_by_others = bool(self._sharing)
+
     def request_queued(self) -> None:
         """A request was queued."""
         self._host.poke(self.name, len(self.breaker.queue))
-        if self.policy.concurrency and not self._waiting_announced:
-            self._waiting_announced = True
-            self._host.announce_waiting(self.name, True)
+        if self.policy.concurrency:
+            self._announce_waiting()
+
+    def _announce_waiting(self) -> None:
+        waiting = bool(self.breaker.queue) or self._sharing.other_nodes
+        if waiting != self._waiting_announced:
+            self._waiting_announced = waiting
+            self._host.announce_waiting(self.name, waiting)
 
     def release(self, endpoint: Backend) -> None:
         """Release the slot of a request; the next one in the queue gets it."""
         endpoint.release_slot()
         if self.awaited_by_others:
-            self._others_turn = not self._others_turn
-            self._host.offer_slot(self.name, self.dispatch, self._others_turn)
+            self._share_slot(endpoint)
         elif self.breaker.queue:
             self.dispatch()
+
+    def _share_slot(self, endpoint: Backend) -> None:
+        """A slot is free, and others wait for it as well."""
+        sharing, hold = self._sharing, 0.0
+        if sharing.next_turn():
+            hold = OFFER_NODES_SECONDS if sharing.other_nodes else OFFER_SECONDS
+        if hold or not self.breaker.queue:
+            self._offer_to_nodes(endpoint.id)
+        self._host.offer_slot(self.name, self.dispatch, hold)
+
+    def _offer_to_nodes(self, instance: str = "") -> None:
+        if self._sharing.other_nodes:
+            self._sharing.offer(instance)
+            self.awaited_by_others = bool(self._sharing)
+            self._announce_waiting()
+
+    def slot_released_elsewhere(self) -> None:
+        """A slot may have been released in another worker of this node."""
+        if self.breaker.queue:
+            self.dispatch()
+        self._offer_to_nodes()
 
     def dispatch(self) -> None:
         """Send queued requests for which there are slots."""
@@ -179,20 +273,15 @@ class RevisionBackend:
         for exchange, endpoint in admitted:
             exchange.admitted(endpoint)
         if self._waiting_announced and not self.breaker.queue:
-            self._waiting_announced = False
-            self._host.announce_waiting(self.name, False)
-
-    @property
-    def cold(self) -> bool:
-        """Whether no endpoint could get a request."""
-        return not self.breaker.candidates
+            self._announce_waiting()
 
     def in_flight_by_endpoint(self) -> dict[str, int]:
-        """Requests in each instance; empty for fewer than two instances."""
+        """Requests in each instance that arrived at this node; empty for fewer than two instances."""
         if len(self.endpoints) < 2:
             return {}
-        return {name: endpoint.in_flight for name, endpoint in self.endpoints.items() if endpoint.in_flight}
+        counts = {name: endpoint.in_flight - endpoint.relayed for name, endpoint in self.endpoints.items()}
+        return {name: count for name, count in counts.items() if count}
 
     def in_flight(self) -> int:
-        """Requests in instances that are in the endpoint table."""
-        return sum(endpoint.in_flight for endpoint in self.endpoints.values())
+        """Requests that arrived at this node in instances that are in the endpoint table."""
+        return sum(endpoint.in_flight - endpoint.relayed for endpoint in self.endpoints.values())

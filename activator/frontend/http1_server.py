@@ -305,10 +305,7 @@ class Http1Connection(Http1ResponseWriter, asyncio.Protocol):
 
     def _linger(self) -> None:
         """Close, but let the client read the response first: with unread input, the kernel would discard it."""
-        self._mode, self._remaining, self._buffer = _LINGER, LINGER_BYTES, b""
-        self._closing = True
-        self._last_activity = self.proxy.time()
-        self.resume_body()
+        self.discard_input()
         if self._transport.can_write_eof():
             self._transport.write_eof()
         else:
@@ -374,6 +371,22 @@ class Http1Connection(Http1ResponseWriter, asyncio.Protocol):
             self._transport.close()  # written bytes are sent first
         else:
             self._transport.abort()
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether it waits for the first byte of a request."""
+        return self._mode == _HEAD and not self._buffer and not self._closing
+
+    def skip_body(self) -> None:
+        """The body of the current request is not sent after all."""
+        self._mode = _BUSY
+
+    def discard_input(self) -> None:
+        """Read no more requests, and let the peer close the connection."""
+        self._mode, self._remaining, self._buffer = _LINGER, LINGER_BYTES, b""
+        self._closing = True
+        self._last_activity = self.proxy.time()
+        self.resume_body()
 
     def abort_on_error(self) -> None:
         """An unexpected exception was raised: end the connection."""

@@ -12,6 +12,7 @@ import structlog
 
 from activator.frontend import listeners
 from activator.process import metrics
+from activator.process.relay import Relay
 from activator.process.worker_channel import WorkerChannel
 from activator.routing.proxy_state import ProxyState
 from activator.sync import table_followers
@@ -21,6 +22,7 @@ from activator.sync.request_log import RequestLog
 from activator.wire import http2_codecs
 from knoll.messages.endpoints import ENDPOINTS, RevisionEndpoints
 from knoll.messages.gateway_objects import GATEWAY_OBJECTS, GatewayObject
+from knoll.messages.nodes import NODES, Node
 from knoll.messages.routing import ROUTING, RouteEntry
 from knoll.process import admin
 from knoll.process.settings import ActivatorSettings
@@ -39,20 +41,24 @@ class ListeningSockets:
     local: list[socket.socket]
     """Sockets of the gateway for cluster-local hosts."""
     tls: list[socket.socket]
+    relay: list[socket.socket]
+    """Sockets for other nodes."""
+
+    @property
+    def kinds(self) -> tuple[list[socket.socket], ...]:
+        return self.public, self.local, self.tls, self.relay
 
     @property
     def all(self) -> list[socket.socket]:
-        return [*self.public, *self.local, *self.tls]
+        return [each for kind in self.kinds for each in kind]
 
     def duplicate(self) -> "ListeningSockets":
         """More sockets on the same ports, for another process."""
-        return ListeningSockets(
-            *([listeners.bind_again(each) for each in kind] for kind in (self.public, self.local, self.tls))
-        )
+        return ListeningSockets(*([listeners.bind_again(each) for each in kind] for kind in self.kinds))
 
     def numbers(self) -> str:
         """Return their descriptors, for `inherited`."""
-        return ";".join(",".join(str(each.fileno()) for each in kind) for kind in (self.public, self.local, self.tls))
+        return ";".join(",".join(str(each.fileno()) for each in kind) for kind in self.kinds)
 
     @classmethod
     def inherited(cls, numbers: str) -> Self:
@@ -96,6 +102,11 @@ async def run(
 
         works = [*(follower.run() for follower in followers), Reporter(proxy, redis, settings.report_seconds).run()]
         works += [configured.run(), request_log.run()]
+        proxy.nodes.name = settings.node
+        relay = None
+        if settings.node and settings.relay_dir is not None:
+            relay = Relay(proxy, settings.relay_dir, RedisTable(redis, NODES, Node))
+            works += relay.works()
         if parent is None:
             if (names := table_followers.dns_hosts_follower(settings, routing)) is not None:
                 works.append(names.run())
@@ -107,11 +118,13 @@ async def run(
         for task in background:  # a task that fails ends the process; its supervisor restarts it
             task.add_done_callback(lambda _: stop.set())
         proxy.start()
-        opening = asyncio.create_task(_open(followers, listening, ports, configured, ready))
+        opening = asyncio.create_task(_open(followers, listening, ports, configured, relay, ready))
         await stop.wait()
         opening.cancel()
         await asyncio.gather(opening, return_exceptions=True)
         listening.close()
+        if relay is not None:
+            relay.close()
         if not await proxy.drain(settings.drain_seconds):
             log.warning("requests aborted", connections=len(proxy.connections))
         await proxy.stop()
@@ -124,6 +137,7 @@ async def _open(
     listening: listeners.Listeners,
     ports: ListeningSockets,
     configured: ConfigWatch,
+    relay: Relay | None,
     ready: asyncio.Event,
 ) -> None:
     """Accept requests once the tables have been read: earlier requests wait in the kernel instead of getting a 404."""
@@ -134,6 +148,8 @@ async def _open(
     await listening.open(ports.local, local=True)
     if ports.tls:
         await listening.open(ports.tls, tls=configured.tls)
+    if relay is not None:
+        relay.open(ports.relay)
     log.info("activator ready", ports=numbers)
     gc.collect()
     gc.freeze()

@@ -81,6 +81,6 @@ class WorkerChannel:
             waiting_workers.discard(worker)
         revision = self._proxy.revisions.get(name)
         if revision is not None:
-            revision.awaited_by_others = bool(waiting_workers)
+            revision.set_awaited_by_workers(bool(waiting_workers))
         if not waiting_workers:
             del self._waiting_workers[name]

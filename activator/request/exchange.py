@@ -9,7 +9,7 @@ percent of the time of a request. States and transitions are specified in `state
 import structlog
 
 from activator.backend.revision import RevisionBackend
-from activator.interfaces import Backend, UpstreamConnection
+from activator.interfaces import Backend, ProxiedRequest, UpstreamConnection
 from activator.request import local_responses, timing
 from activator.request.client_side import ClientSide
 from activator.request.states import IDLE, QUEUED, SENT, STREAMING, TUNNEL, RequestState
@@ -41,7 +41,8 @@ class Exchange(ClientSide):
     __slots__ = (
         "_cold_start", "_first_refusal", "_resent", "_set_cookie", "_was_queued", "arrived_at", "arrived_epoch",
         "body_done", "deadline", "endpoint", "frames", "generation", "head", "last_byte_at", "local", "outgoing",
-        "pending", "pending_size", "proxy", "revision", "size", "started", "state", "status", "trailers", "upstream",
+        "pending", "pending_size", "proxy", "revision", "size", "started", "state", "status", "ticket", "trailers",
+        "upstream",
     )  # fmt: skip
 
     head: RequestHead
@@ -81,6 +82,7 @@ class Exchange(ClientSide):
         self._set_cookie = b""
         self._resent = False
         self._first_refusal = 0.0
+        self.ticket = (-1, 0)
 
     @property
     def protocol(self) -> str:
@@ -150,6 +152,10 @@ class Exchange(ClientSide):
         if self.upstream is not None:
             self.upstream.send(data, done, trailers)
             return
+        self.keep_body(data, done)
+
+    def keep_body(self, data: bytes, done: bool) -> None:
+        """Keep a part of the body that cannot be sent yet."""
         if data:
             self.pending.append(data)
             self.pending_size += len(data)
@@ -210,14 +216,41 @@ class Exchange(ClientSide):
             self._fail(502, f"the instance cannot be reached: {error or 'timed out'}")
             revision.release(endpoint)
             return
+        self._queue_again()
+        revision.breaker.requeue(self)
+        revision.suspend(endpoint)
+        self._leave(endpoint)
+
+    def not_taken(self, *, busy: bool) -> None:
+        """The node of the instance did not take the request: nothing was forwarded, and it keeps its place.
+
+        Args: busy: no slot was free; without it, the connection takes no more requests.
+        """
+        endpoint, revision = self.endpoint, self.revision
+        assert endpoint is not None
+        self._queue_again()
+        revision.breaker.requeue(self, self._arrived_after)
+        if busy:
+            revision.set_busy(endpoint)
+        self._leave(endpoint)
+
+    def _arrived_after(self, other: ProxiedRequest) -> bool:
+        """Whether it arrived after another one, as far as both were sent to other nodes."""
+        return other.ticket[0] == other.generation and other.ticket[1] < self.ticket[1]
+
+    def _queue_again(self) -> None:
+        revision = self.revision
+        self.endpoint = None
         self.state = QUEUED
         self._was_queued = True
         if not self.arrived_epoch:
             self.arrived_epoch = self.proxy.wall_clock()
         timeout = revision.policy.timeout
         self.deadline = self.arrived_at + timeout if timeout else FOREVER
-        revision.breaker.requeue(self)
-        revision.suspend(endpoint)
+
+    def _leave(self, endpoint: Backend) -> None:
+        """Release a slot that was not used; the request waits for another one, unless it got one already."""
+        revision = self.revision
         revision.release(endpoint)
         if self.state is QUEUED and revision.deleted_reason:
             self.revision_deleted(revision.deleted_reason)
@@ -305,7 +338,7 @@ class Exchange(ClientSide):
         self.upstream = None
         endpoint = self.endpoint
         again = unsent or (reused and self.head.idempotent)
-        if again and not self._resent and self.state is SENT and self._can_be_resent() and endpoint is not None:
+        if again and not self._resent and self.state is SENT and self.can_be_resent() and endpoint is not None:
             self._resent = True
             endpoint.forward(self, fresh=True)
             return
@@ -329,7 +362,8 @@ class Exchange(ClientSide):
             log.exception("request clean-up failed", error=repr(again))
             self.abort_response()
 
-    def _can_be_resent(self) -> bool:
+    def can_be_resent(self) -> bool:
+        """Whether the whole body is at hand."""
         return self.body_done and self.pending_size <= MAX_REPLAY
 
     # --- called by the deadline watch

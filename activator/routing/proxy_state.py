@@ -9,6 +9,7 @@ from typing import Protocol
 import structlog
 
 from activator.backend.endpoint import Dialer, UpstreamEndpoint, UpstreamPool
+from activator.backend.nodes import Nodes, RemoteEndpoint
 from activator.backend.revision import RevisionBackend
 from activator.interfaces import Backend, ProxiedRequest
 from activator.routing.routing_table import HostRoute, RoutingTable
@@ -30,8 +31,6 @@ CHECK_SECONDS = 0.1
 """Interval between checks of deadlines."""
 SWEEP_SECONDS = 1.0
 """Interval between checks of idle connections."""
-OFFER_SECONDS = 0.002
-"""How long a worker with queued requests leaves every second released slot to the other workers."""
 POKE_SECONDS = 0.1
 """At most one poke for a revision in this time, unless twice as many requests are queued."""
 
@@ -100,6 +99,7 @@ class ProxyState:
         self.new_codec: CodecFactory = http2_codecs.default
         """Makes the codecs of HTTP/2."""
         self.endpoint_factory: Callable[..., UpstreamEndpoint] = UpstreamEndpoint
+        self.nodes = Nodes(self._slot_free, self._nodes_changed)
         self._reported = loop.time()
         """Time of the last report."""
         self._endpoint_table: dict[str, RevisionEndpoints] = {}
@@ -207,6 +207,21 @@ class ProxyState:
     def new_endpoint(self, id_: str, host: str, port: int, limit: int) -> UpstreamEndpoint:
         return self.endpoint_factory(id_, host, port, limit, self._http2_pool)
 
+    def other_node(self, node: str) -> str:
+        return self.nodes.remote(node) if node else ""
+
+    def new_remote_endpoint(self, revision: str, id_: str, node: str, limit: int) -> UpstreamEndpoint:
+        return RemoteEndpoint(self.nodes, revision, id_, node, limit)
+
+    def _slot_free(self, revision: str, instance: str) -> None:
+        """Another node has a free slot."""
+        if revision in self.revisions:
+            self.revisions[revision].instance_free(instance)
+
+    def _nodes_changed(self) -> None:
+        for revision in list(self.revisions.values()):
+            revision.nodes_changed()
+
     def _http2_pool(self, dialer: Dialer) -> UpstreamPool:
         from activator.backend.http2_upstream import Http2Pool  # loaded at the first use: few services speak h2c
 
@@ -218,7 +233,8 @@ class ProxyState:
         if self.now - at < POKE_SECONDS and waiting < 2 * reported:
             return
         self._poked[revision] = (self.now, waiting)
-        self.send_poke(Poke(activator=self.name, revision=revision, at=self.wall_clock(), waiting=waiting))
+        node = self.nodes.name
+        self.send_poke(Poke(activator=self.name, revision=revision, at=self.wall_clock(), waiting=waiting, node=node))
 
     def call_later(self, seconds: float, callback: Callable[[Backend], None], endpoint: Backend) -> None:
         self._loop.call_later(seconds, callback, endpoint)
@@ -227,11 +243,11 @@ class ProxyState:
         if self.other_workers is not None:
             self.other_workers.announce_waiting(revision, waiting)
 
-    def offer_slot(self, revision: str, dispatch: Callable[[], None], hold: bool) -> None:
+    def offer_slot(self, revision: str, dispatch: Callable[[], None], hold: float) -> None:
         if self.other_workers is not None:
             self.other_workers.offer_slot(revision)
         if hold:
-            self._loop.call_later(OFFER_SECONDS * (0.5 + random.random()), dispatch)  # noqa: S311 - no secret
+            self._loop.call_later(hold * (0.5 + random.random()), dispatch)  # noqa: S311 - no secret
         else:
             dispatch()
 
@@ -239,8 +255,7 @@ class ProxyState:
         """Slots of a revision (of any, if `name` is empty) may have been released in another process."""
         named = self.revisions.get(name)
         for revision in [named] if named is not None else [] if name else list(self.tracked):
-            if revision.breaker.queue:
-                revision.dispatch()
+            revision.slot_released_elsewhere()
 
     # --- periodic work
 
@@ -258,6 +273,7 @@ class ProxyState:
         for revision in self.revisions.values():
             for endpoint in revision.endpoints.values():
                 endpoint.retire()
+        self.nodes.retire()
 
     async def drain(self, seconds: float) -> bool:
         """Close idle connections and wait for the others; returns whether all ended within `seconds`."""
@@ -316,6 +332,7 @@ class ProxyState:
             for revision in self.tracked:
                 for endpoint in revision.endpoints.values():
                     endpoint.sweep(now)
+            self.nodes.sweep(now)
 
     def report(self, at: float) -> Report | None:
         """Return the report to the autoscaler about the time since the last one; None if there is nothing to report.

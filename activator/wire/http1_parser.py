@@ -7,6 +7,7 @@ that a proxy must interpret; all others are forwarded unchanged.
 
 import re
 
+from activator.wire.relay_lines import Target
 from knoll.config.network import Underscores
 from knoll.values.errors import BadRequestError
 
@@ -135,6 +136,8 @@ class RequestHead:
     """Forwarding fields of the client (Forwarded, X-Forwarded-*, X-Real-IP): lower-case name to joined values."""
     tag = b""
     """Knative-Serving-Tag."""
+    relayed: Target | None = None
+    """The instance that another node chose; None for a request of a client."""
     idempotent = True
     is_head = False
 

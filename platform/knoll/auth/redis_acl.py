@@ -98,7 +98,7 @@ RIGHTS: tuple[Right, ...] = (
     *_table(ENDPOINTS, {AUTOSCALER}, {ACTIVATOR}),
     *_table(SCALE, {AUTOSCALER}, {API}),
     *_table(INSTANCES, {AUTOSCALER}, {API}),
-    *_table(NODES, {AUTOSCALER}, {API, BUILDER}),
+    *_table(NODES, {AUTOSCALER}, {API, BUILDER, ACTIVATOR}),
     *_table(ASSIGNMENTS, {AUTOSCALER}, ()),
     *_table(MEMBERS, {AUTOSCALER}, ()),
     *_table(PREPARATIONS, {AUTOSCALER}, ()),

@@ -69,3 +69,5 @@ class Poke(msgspec.Struct, frozen=True):
     """Epoch seconds."""
     waiting: int
     """Requests of that revision waiting at this activator, >= 1."""
+    node: str = ""
+    """Name of the activator's node, the nearest one for an instance; empty on a single machine."""

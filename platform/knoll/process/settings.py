@@ -198,6 +198,13 @@ class ActivatorSettings(CommonSettings, frozen=True, kw_only=True):
     """Status of the response to a request when its revision's queue is full."""
     activator_http2: Literal["auto", "ngh2", "h2"] = "auto"
     """Library for HTTP/2: ngh2 (libnghttp2), h2 (pure Python, slower), or auto: ngh2 if it is installed."""
+    relay_host: str = "127.0.0.1"
+    """Address on which the activator takes requests of other machines for its instances."""
+    relay_port: Port = 0
+    """Port for requests of other machines, with mutual TLS; 0 is none."""
+    relay_dir: Path | None = None
+    """Folder with the certificate of this machine (`ca.pem`, `node.pem`, `node.key.pem`), read again when it changes;
+    without it, or without `node`, instances of other machines are not reached."""
     report_seconds: Seconds = 1.0
     """Interval of reports to the autoscaler, in seconds."""
     drain_seconds: Seconds = 30.0

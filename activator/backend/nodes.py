@@ -1,0 +1,165 @@
+"""The other nodes of the platform: connections to their relays, and their instances as endpoints."""
+
+import asyncio
+import itertools
+import socket
+import ssl
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from activator.backend.endpoint import Dialer, UpstreamEndpoint, UpstreamPool
+from activator.backend.http1_pool import Http1ConnectionPool
+from activator.backend.http1_upstream import Http1Upstream
+from activator.backend.relay_upstream import RelayUpstream, SlotFree
+from activator.interfaces import ProxiedRequest
+from activator.wire import relay_lines
+from knoll.auth.node_identity import node_name
+from knoll.messages.nodes import Node
+
+CONNECT_SECONDS = 5.0
+"""Time for a connection with its TLS handshake."""
+LOST_SECONDS = 4
+"""A machine that does not acknowledge for this long is lost: a power cut sends no reset."""
+
+_tickets = itertools.count(1)
+
+
+def watch_peer(transport: asyncio.BaseTransport) -> None:
+    """Let the kernel end the connection when the other machine is gone."""
+    connection: socket.socket = transport.get_extra_info("socket")
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for option, value in (
+        (socket.TCP_KEEPIDLE, 1),
+        (socket.TCP_KEEPINTVL, 1),
+        (socket.TCP_KEEPCNT, LOST_SECONDS - 1),
+        (socket.TCP_USER_TIMEOUT, LOST_SECONDS * 1000),
+    ):
+        connection.setsockopt(socket.IPPROTO_TCP, option, value)
+
+
+class NodeRelay(Http1ConnectionPool):
+    """Connections to one node, for requests to any of its instances."""
+
+    __slots__ = ("_context", "_slot_free", "node")
+
+    def __init__(self, node: Node, context: Callable[[], ssl.SSLContext | None], slot_free: SlotFree) -> None:
+        """Args: context: returns what certifies this node to others; None before it has a certificate."""
+        super().__init__()
+        self.node = node
+        self._context = context
+        self._slot_free = slot_free
+
+    def new_connection(self) -> Http1Upstream:
+        return RelayUpstream(self, self._slot_free)
+
+    async def dial(self, factory: Callable[[], asyncio.Protocol]) -> Any:
+        node, context = self.node, self._context()
+        if context is None:
+            raise OSError("this node has no certificate yet")
+        async with asyncio.timeout(CONNECT_SECONDS):
+            transport, protocol = await asyncio.get_running_loop().create_connection(
+                factory, node.address, node.relay_port, ssl=context, server_hostname=node.name
+            )
+        if node_name(transport.get_extra_info("peercert")) != node.name:
+            transport.abort()
+            raise OSError(f"{node.address}:{node.relay_port} has the certificate of another node than {node.name}")
+        watch_peer(transport)
+        return protocol
+
+    def forward(self, exchange: ProxiedRequest, fresh: bool) -> None:
+        """Send a request that has a slot. Args: fresh: over a new connection only."""
+        idle = self.idle
+        if idle and not fresh:
+            idle.pop().start(exchange)
+        else:
+            self.enqueue(exchange)
+
+
+class RemoteEndpoint(UpstreamEndpoint):
+    """An instance of another node.
+
+    Its slots are counted here as far as this worker uses them; that node decides.
+    """
+
+    __slots__ = ("_nodes", "lines")
+
+    def __init__(self, nodes: "Nodes", revision: str, id_: str, node: str, limit: int) -> None:
+        super().__init__(id_, "", 0, limit, _no_http2)
+        self._nodes = nodes
+        self.node = node
+        self.lines = relay_lines.request_lines(revision, id_)
+
+    @property
+    def reachable(self) -> bool:
+        return self._nodes.relay(self.node) is not None
+
+    def forward(self, exchange: ProxiedRequest, fresh: bool = False) -> None:
+        if exchange.ticket[0] != exchange.generation:
+            # Requests are admitted in order of arrival, so this is the order in which those that come back are queued.
+            exchange.ticket = (exchange.generation, next(_tickets))
+        relay = self._nodes.relay(self.node)
+        if relay is None:
+            exchange.connection_refused(OSError(f"the node {self.node} is away"))
+        else:
+            relay.forward(exchange, fresh)
+
+
+def _no_http2(_: Dialer) -> UpstreamPool:
+    raise AssertionError("requests between nodes use HTTP/1.1")
+
+
+class Nodes:
+    """The copy of the table of nodes, and the connections to each of them."""
+
+    def __init__(self, slot_free: SlotFree, changed: Callable[[], None]) -> None:
+        """Args: changed: called when other nodes can be reached than before."""
+        self.name = ""
+        """Name of this node; empty on a single machine."""
+        self.context: ssl.SSLContext | None = None
+        """Certifies this node to others; None before it has a certificate."""
+        self._slot_free = slot_free
+        self._changed = changed
+        self._relays: dict[str, NodeRelay] = {}
+
+    def remote(self, name: str) -> str:
+        """Return the name of another node; empty for this one."""
+        return "" if name == self.name else name
+
+    def relay(self, name: str) -> NodeRelay | None:
+        """Return the connections to a node; None while it is away."""
+        return self._relays.get(name)
+
+    def replace(self, entries: Mapping[str, Node]) -> None:
+        """Replace the table."""
+        for name in self._relays.keys() - entries.keys():
+            self._relays.pop(name).retire()
+        for node in entries.values():
+            self._set(node)
+        self._changed()
+
+    def change(self, name: str, node: Node | None) -> None:
+        """Set one entry; None removes it."""
+        if node is not None:
+            self._set(node)
+        elif name in self._relays:
+            self._relays.pop(name).retire()
+        self._changed()
+
+    def _set(self, node: Node) -> None:
+        before = self._relays.get(node.name)
+        if not node.relay_port or node.name == self.name:
+            return
+        if before is None or (before.node.address, before.node.relay_port) != (node.address, node.relay_port):
+            self._relays[node.name] = NodeRelay(node, lambda: self.context, self._slot_free)
+            if before is not None:
+                before.retire()
+
+    def sweep(self, now: float) -> None:
+        """Close connections that have been idle for too long."""
+        for relay in self._relays.values():
+            relay.sweep(now)
+
+    def retire(self) -> None:
+        """Close idle connections."""
+        for relay in self._relays.values():
+            relay.retire()

@@ -1,0 +1,149 @@
+"""Connections to the relay of another node: HTTP/1.1, with the lines of `wire.relay_lines` before requests.
+
+A request whose body is complete and small is written at once. Of another one, only the head is written until the owner
+of the instance has a slot and a connection for it: a body that was sent could not be sent again elsewhere.
+"""
+
+from collections.abc import Callable
+from typing import Protocol
+
+from activator.backend.http1_upstream import Http1Pool, Http1Upstream
+from activator.interfaces import ProxiedRequest
+from activator.wire.callback_guard import guarded, report_error
+from activator.wire.chunked import chunk, last_chunk
+from activator.wire.http1_parser import CHUNKED
+from activator.wire.relay_lines import MARK, MAX_LINE, Verb, parse_statement
+
+SlotFree = Callable[[str, str], None]
+"""Called with a revision and an instance that has a free slot again."""
+
+
+class RelayTarget(Protocol):
+    """The endpoint of a request: an instance of another node."""
+
+    lines: tuple[bytes, bytes]
+    """What precedes a complete request, and one whose body is held."""
+
+
+class RelayUpstream(Http1Upstream):
+    """One connection."""
+
+    __slots__ = ("_held", "_pool", "_slot_free", "_statement")
+
+    def __init__(self, pool: Http1Pool, slot_free: SlotFree) -> None:
+        super().__init__(pool)
+        self._pool = pool
+        self._slot_free = slot_free
+        self._held = False
+        """The body of the request waits for `granted`."""
+        self._statement = b""
+        """The beginning of a line that is incomplete."""
+
+    # --- called by a request
+
+    def send_request(self, exchange: ProxiedRequest, target: RelayTarget) -> None:
+        """Send a request to an instance of the node."""
+        complete, held = target.lines
+        self._begin(exchange)
+        body = b""
+        self._held = not (exchange.body_done and exchange.can_be_resent())
+        self._request_sent = not self._held
+        self._chunked = exchange.head.length == CHUNKED
+        if self._held:
+            self._write(held + exchange.outgoing)
+            return
+        if exchange.pending:
+            body = b"".join(exchange.pending)
+        if self._chunked:
+            body = (chunk(body) if body else b"") + last_chunk(exchange.trailers)
+        self._write(complete + exchange.outgoing + body)
+
+    def start(self, exchange: ProxiedRequest) -> None:
+        endpoint = exchange.endpoint
+        assert endpoint is not None
+        self.send_request(exchange, endpoint)  # type: ignore[arg-type]  # a `RemoteEndpoint`
+
+    def send(self, data: bytes, done: bool, trailers: bytes = b"") -> None:
+        if self._held and self.exchange is not None:
+            self.exchange.keep_body(data, done)
+        else:
+            super().send(data, done, trailers)
+
+    # --- asyncio.Protocol
+
+    def data_received(self, data: bytes) -> None:
+        if (self._statement or data[:1] == MARK[:1]) and self.expects_head():
+            try:
+                data = self._read_statements(data)
+            except Exception as error:
+                report_error(self, "RelayUpstream.data_received", error)
+                return
+            if not data:
+                return
+        super().data_received(data)
+
+    @guarded
+    def connection_lost(self, error: Exception | None) -> None:
+        exchange = self.exchange
+        if exchange is None or not self.expects_head():
+            super().connection_lost(error)
+            return
+        self._detach()
+        if self._held and exchange.head.idempotent:
+            exchange.connection_refused(error or ConnectionError("its node closed the connection"))
+        else:
+            # Unlike an instance, a node may be lost at any time: what may be repeated is sent to another one.
+            exchange.upstream_lost("its node closed the connection", reused=True)
+
+    # --- what the owner of the instance says
+
+    def _read_statements(self, data: bytes) -> bytes:
+        """Read the lines of the owner; returns what follows them."""
+        data, self._statement = self._statement + data, b""
+        while data[:1] == MARK[:1]:
+            line, end, rest = data.partition(b"\r\n")
+            if not end and len(data) < MAX_LINE:
+                self._statement = data
+                return b""
+            parsed = parse_statement(line)
+            if parsed is None:
+                self._fail("its node violated the protocol of relays")
+                return b""
+            data = rest
+            self._take(*parsed)
+        return data
+
+    def _take(self, verb: Verb, text: str) -> None:
+        exchange = self.exchange
+        if verb is Verb.FREE:
+            revision, _, instance = text.partition(" ")
+            self._slot_free(revision, instance)
+        elif verb is Verb.CLOSING:
+            self._detach()
+            self._transport.close()
+            if self in self._pool.idle:
+                self._pool.idle.remove(self)
+            if exchange is not None:
+                exchange.not_taken(busy=False)
+        elif exchange is None:
+            self._transport.abort()  # a statement about no request
+        elif verb is Verb.GRANTED:
+            if self._held:
+                self._held = False
+                exchange.send_pending_body(self)
+        elif not self._held and not exchange.can_be_resent():
+            self._fail("its node violated the protocol of relays")
+        else:
+            self._detach()
+            self._pool.return_connection(self)
+            if verb is Verb.BUSY:
+                exchange.not_taken(busy=True)
+            else:
+                exchange.connection_refused(OSError(text or "its node does not have it"))
+
+    def _end(self, exchange: ProxiedRequest, rest: bytes) -> None:
+        if rest[:1] != MARK[:1]:
+            super()._end(exchange, rest)
+            return
+        super()._end(exchange, b"")
+        self._read_statements(rest)

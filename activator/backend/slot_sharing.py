@@ -1,0 +1,57 @@
+"""Whose turn it is when a slot is released, and other processes or nodes wait for slots of the same revision. Pure.
+
+A node whose request found no slot is told once that one is free, over the connection on which it was told that none
+was. It need not ask again and again, and its requests get their turns beside those that are queued here.
+"""
+
+from collections import OrderedDict
+from typing import Protocol
+
+
+class RelayWaiter(Protocol):
+    """The connection of another node, on which it was told that an instance is busy."""
+
+    def offer(self, revision: str, instance: str) -> bool:
+        """Tell the node that a slot is free; returns False if the connection is gone or in use."""
+        ...
+
+    def __hash__(self) -> int: ...
+
+
+class SlotSharing:
+    """Others that wait for slots of one revision."""
+
+    def __init__(self, revision: str) -> None:
+        self._revision = revision
+        self.other_workers = False
+        """Requests are queued in other workers of this node."""
+        self._waiters: OrderedDict[RelayWaiter, str] = OrderedDict()
+        self._turn = 0
+
+    def __bool__(self) -> bool:
+        """Whether anything waits elsewhere."""
+        return self.other_workers or bool(self._waiters)
+
+    @property
+    def other_nodes(self) -> bool:
+        """Whether other nodes wait."""
+        return bool(self._waiters)
+
+    def add(self, waiter: RelayWaiter, instance: str) -> None:
+        """Another node was told that an instance is busy."""
+        self._waiters[waiter] = instance
+
+    def next_turn(self) -> bool:
+        """Return whether the slot that is released now is for the others.
+
+        The requests queued here are one party, other workers are one, and each waiting node is one.
+        """
+        self._turn = (self._turn + 1) % (1 + self.other_workers + len(self._waiters))
+        return self._turn != 0
+
+    def offer(self, instance: str = "") -> None:
+        """Tell the node that waits longest that a slot is free. Args: instance: empty if it is not known."""
+        while self._waiters:
+            waiter, busy_instance = self._waiters.popitem(last=False)
+            if waiter.offer(self._revision, instance or busy_instance):
+                return

@@ -1,0 +1,167 @@
+"""Connections of other nodes, whose requests go to one instance of this node each: see `wire.relay_lines`.
+
+A relayed request was routed, queued, given forwarding fields, logged and counted where it arrived, and its time-outs
+are watched there. Here it takes a slot of its instance, or is given back at once.
+"""
+
+import asyncio
+from typing import cast
+
+import structlog
+
+from activator.backend.nodes import watch_peer
+from activator.frontend.http1_server import Http1Connection, peer_address
+from activator.interfaces import UpstreamConnection
+from activator.request.states import IDLE, SENT, TUNNEL
+from activator.wire.callback_guard import guarded
+from activator.wire.forwarding import Peer
+from activator.wire.http1_parser import MAX_CACHED_HEAD, MAX_HEAD, HeadError, read_request
+from activator.wire.relay_lines import MAX_LINE, Verb, parse_request, statement
+from knoll.auth.node_identity import node_name
+
+log = structlog.get_logger()
+
+_MAX_MESSAGE = MAX_LINE + 2 * MAX_HEAD
+"""Bytes of the line and the head, which has forwarding fields in addition to those of the client."""
+
+
+class RelayConnection(Http1Connection):
+    """One connection; implements `slot_sharing.RelayWaiter`."""
+
+    __slots__ = ("_held", "node")
+
+    node: str
+    """The node at the other end."""
+    _held: bool
+    """The body of the request is held there until it is granted."""
+
+    # --- the connection
+
+    @guarded
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        self._write = self._transport.write
+        self._peer = Peer(peer_address(transport.get_extra_info("peername")), b"https")
+        self._last_activity = self._last_progress = self.proxy.time()
+        self.proxy.add_connection(self)
+        tls = transport.get_extra_info("ssl_object")
+        self.node = node_name(tls.getpeercert()) if tls is not None else ""
+        if self.node:
+            watch_peer(transport)
+        else:
+            log.warning(
+                "relay connection rejected", client=self._peer.address.decode(), reason="it has no node's certificate"
+            )
+            self._transport.abort()
+
+    def retire(self) -> None:
+        """The worker drains: take no more requests. May be called again."""
+        if self.is_idle:
+            self._write(statement(Verb.CLOSING))
+            self.discard_input()
+        else:
+            self._closing = True
+
+    def offer(self, revision: str, instance: str) -> bool:
+        """See `RelayWaiter`."""
+        if not self.is_idle or self._transport.is_closing():
+            return False
+        self._write(statement(Verb.FREE, f"{revision} {instance}"))
+        return True
+
+    # --- reading requests
+
+    def _read_head(self, data: bytes) -> None:
+        if self._buffer:
+            data, self._buffer = self._buffer + data, b""
+        else:
+            self._last_activity = self.proxy.time()
+        end = data.find(b"\r\n\r\n", 0, _MAX_MESSAGE) + 4
+        if end < 4:
+            self._buffer = data
+            if len(data) >= _MAX_MESSAGE:
+                self._reject_message("its head is too long")
+            return
+        line, _, wire = data[:end].partition(b"\r\n")
+        target = parse_request(line)
+        if target is None:
+            self._reject_message("it names no instance")
+            return
+        try:
+            head = read_request(wire, "allow")
+        except HeadError as error:
+            self._reject_message(str(error))
+            return
+        head.relayed = target
+        head.wire = data[:end]
+        self.head, self.outgoing = head, wire
+        if end <= MAX_CACHED_HEAD:
+            self._last_head, self._last_outgoing = head, wire
+        self._start(head, data[end:])
+
+    def _reject_message(self, reason: str) -> None:
+        log.error("relayed request rejected", node=self.node, reason=reason)
+        self._transport.abort()
+
+    # --- see Exchange
+
+    def begin(self) -> None:
+        """Take a slot of the instance, or give the request back."""
+        target = self.head.relayed
+        assert target is not None
+        self._held = target.held
+        self.status = self.size = 0
+        revision = self.proxy.revisions.get(target.revision)
+        endpoint = revision.endpoints.get(target.instance) if revision is not None else None
+        if self._closing:
+            self._write(statement(Verb.CLOSING))
+            self.discard_input()
+        elif revision is None or endpoint is None or endpoint.node or not revision.routes:
+            # Before this worker has the policy of a revision, it does not know its limit either.
+            self._give_back(Verb.GONE)
+        elif endpoint.take_slot():
+            endpoint.relayed += 1
+            self.revision, self.endpoint, self.state = revision, endpoint, SENT
+            endpoint.forward(self)
+        else:
+            revision.await_slot(self, target.instance)
+            self._give_back(Verb.BUSY)
+
+    def _give_back(self, verb: Verb, reason: str = "") -> None:
+        """Nothing was forwarded, and nothing will be."""
+        self._write(statement(verb, reason))
+        if self._held:
+            self.skip_body()
+        self._finish(0)
+
+    def send_pending_body(self, upstream: UpstreamConnection) -> None:
+        if self._held:
+            self._held = False
+            self._write(statement(Verb.GRANTED))
+        super().send_pending_body(upstream)
+
+    def connection_refused(self, error: Exception) -> None:
+        target = self.head.relayed
+        assert target is not None
+        if target.held and not self._held:  # its body has left the node that could send it elsewhere
+            self._fail(502, f"the instance cannot be reached: {error or 'timed out'}")
+        else:
+            self._give_back(Verb.REFUSED, str(error) or "timed out")
+
+    def _finish(self, status: int) -> None:
+        """Release the slot and reset the state; nothing is counted here."""
+        tunnel, self.state = self.state is TUNNEL, IDLE
+        self.generation += 1
+        if self.upstream is not None:
+            self._cancel_upstream()
+        endpoint = self.endpoint
+        if endpoint is not None:
+            self.endpoint = None
+            endpoint.relayed -= 1
+            if tunnel:
+                endpoint.tunnels -= 1
+                self.frames = None
+            self.revision.release(endpoint)
+        self.pending, self.pending_size, self.trailers = [], 0, b""
+        self._resent = False
+        self.finished()

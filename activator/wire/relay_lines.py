@@ -1,0 +1,82 @@
+"""The lines that activators of different nodes add to HTTP/1.1 between them. Pure.
+
+A request to an instance of another node follows one line that names the instance, as in the PROXY protocol. It is a
+line and not a header field, so that no client and no instance can send one: clients do not reach the relay, and all
+that an instance sends stands behind the status line of its response. The owner's responses are HTTP/1.1; what it
+says about a request that it does not forward, or about a slot, is again a line.
+
+    RELAY/1 default/hello-00001 hello-00001-x7k2p now        (a request, complete with this write)
+    RELAY/1 default/hello-00001 hello-00001-x7k2p held       (its body follows `granted`)
+    RELAY/1 busy | gone | refused REASON | granted | closing | free default/hello-00001 hello-00001-x7k2p
+"""
+
+from enum import Enum
+from typing import NamedTuple
+
+MARK = b"RELAY/1 "
+MAX_LINE = 1024
+"""Bytes of a line. Names have up to 63 characters, a reason is cut."""
+_MAX_REASON = 400
+
+
+class Verb(Enum):
+    """What the owner of an instance says."""
+
+    BUSY = b"busy"
+    """No slot is free: nothing was forwarded."""
+    GONE = b"gone"
+    """The instance is not in its table: nothing was forwarded."""
+    REFUSED = b"refused"
+    """The instance refused the connection: nothing was forwarded."""
+    GRANTED = b"granted"
+    """The instance is connected: the body may follow."""
+    CLOSING = b"closing"
+    """The connection takes no more requests; one that crosses this line was not read."""
+    FREE = b"free"
+    """A slot of an instance that was busy is free."""
+
+
+class Target(NamedTuple):
+    """The instance that a request is for."""
+
+    revision: str
+    """`namespace/name`."""
+    instance: str
+    held: bool
+    """The body is sent after `granted`, because it could not be sent again."""
+
+
+_VERBS = {verb.value: verb for verb in Verb}
+
+
+def request_lines(revision: str, instance: str) -> tuple[bytes, bytes]:
+    """Return the lines before a complete request, and before one whose body is held."""
+    start = MARK + f"{revision} {instance} ".encode()
+    return start + b"now\r\n", start + b"held\r\n"
+
+
+def parse_request(line: bytes) -> Target | None:
+    """Parse the line before a request, without its CRLF; None if it is not one."""
+    parts = line[len(MARK) :].split(b" ")
+    if not line.startswith(MARK) or len(parts) != 3 or parts[2] not in (b"now", b"held"):
+        return None
+    try:
+        revision, instance = parts[0].decode("ascii"), parts[1].decode("ascii")
+    except UnicodeDecodeError:
+        return None
+    return Target(revision, instance, parts[2] == b"held") if revision and instance else None
+
+
+def statement(verb: Verb, text: str = "") -> bytes:
+    """Return a line of the owner. Args: text: the reason of `refused`; revision and instance of `free`."""
+    more = "".join(letter if letter.isprintable() else " " for letter in text)[:_MAX_REASON]
+    return MARK + verb.value + (b" " + more.encode("ascii", "replace") if more else b"") + b"\r\n"
+
+
+def parse_statement(line: bytes) -> tuple[Verb, str] | None:
+    """Parse a line of the owner, without its CRLF; None if it is not one."""
+    word, _, text = line[len(MARK) :].partition(b" ")
+    verb = _VERBS.get(word)
+    if verb is None or not line.startswith(MARK):
+        return None
+    return verb, text.decode("ascii", "replace")
