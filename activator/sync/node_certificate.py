@@ -24,7 +24,6 @@ def contexts(folder: Path) -> tuple[ssl.SSLContext, ssl.SSLContext]:
     accepting.verify_mode = ssl.CERT_REQUIRED
     accepting.num_tickets = 0  # a resumed session would keep an old certificate
     connecting = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    connecting.check_hostname = False  # the subject names the node: see `Nodes`
     for context in (accepting, connecting):
         context.minimum_version = ssl.TLSVersion.TLSv1_3
         context.load_verify_locations(folder / AUTHORITY)

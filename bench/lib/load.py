@@ -112,7 +112,9 @@ def _medians(rates: Sequence[Rate]) -> Rate:
     )
 
 
-async def paced(port: int, per_second: int, seconds: float, connections: int = 20) -> list[float]:
+async def paced(
+    port: int, per_second: int, seconds: float, connections: int = 20, host: str = HOST
+) -> list[float]:
     """Send requests at a fixed rate; returns latencies in seconds, with the time until a connection is free."""
     idle: asyncio.Queue[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = asyncio.Queue()
     for _ in range(connections):
@@ -121,7 +123,7 @@ async def paced(port: int, per_second: int, seconds: float, connections: int = 2
 
     async def request(due: float) -> None:
         reader, writer = await idle.get()
-        writer.write(b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+        writer.write(f"GET / HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
         head = await reader.readuntil(b"\r\n\r\n")
         length = re.search(rb"(?i)content-length: (\d+)", head)
         assert length is not None

@@ -73,6 +73,8 @@ class Stage:
         self.directory = directory
         self.app, self.upload, self.nginx, self.nginx_h2, self.grpc, self.redis = (free_port() for _ in range(6))
         self._processes: list[subprocess.Popen[bytes]] = []
+        self.app_pid = 0
+        """The process of the app, once it was started."""
 
     @property
     def redis_url(self) -> str:
@@ -98,8 +100,10 @@ class Stage:
         ):
             config = self.directory / f"{name}.conf"
             config.write_text(_NGINX.format(dir=self.directory, name=name, rest=text))
-            self.run("nginx", "-c", str(config), "-e", str(self.directory / "err.log"),
-                     core=LOAD_CORE if name == "app" else PROXY_CORE)  # fmt: skip
+            nginx = self.run("nginx", "-c", str(config), "-e", str(self.directory / "err.log"),
+                             core=LOAD_CORE if name == "app" else PROXY_CORE)  # fmt: skip
+            if name == "app":
+                self.app_pid = nginx.pid
         self.run("redis-server", "--port", str(self.redis), "--bind", HOST, "--save", "", "--dir", str(self.directory))
         self.run(sys.executable, "-m", "bench.lib.upload_app", str(self.upload), core=LOAD_CORE,
                  PYTHONPATH=f"platform{os.pathsep}.")  # fmt: skip

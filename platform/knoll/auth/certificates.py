@@ -24,6 +24,8 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from knoll.auth import node_identity
+
 AUTHORITY_LIFE = timedelta(days=3652)
 LIFE = timedelta(days=365)
 RENEWED_BEFORE = timedelta(days=30)
@@ -31,8 +33,6 @@ RENEWED_BEFORE = timedelta(days=30)
 NODE_LIFE = timedelta(days=30)
 NODE_RENEWED_BEFORE = timedelta(days=20)
 """The certificate of a machine is issued again this long before it expires."""
-NODE_ORGANIZATION = "system:nodes"
-"""Organization of the subject of a machine's certificate. Source: Kubernetes, "Using Node Authorization"."""
 _CLOCKS_DIFFER = timedelta(minutes=5)
 
 
@@ -165,11 +165,7 @@ def node_name(certificate: x509.Certificate) -> str:
     """Return the node that a certificate belongs to; empty if it is not one of a machine."""
     names = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
     organizations = certificate.subject.get_attributes_for_oid(NameOID.ORGANIZATION_NAME)
-    prefix = "system:node:"
-    if [each.value for each in organizations] != [NODE_ORGANIZATION] or len(names) != 1:
-        return ""
-    name = str(names[0].value)
-    return name.removeprefix(prefix) if name.startswith(prefix) else ""
+    return node_identity.parse([str(each.value) for each in organizations], [str(each.value) for each in names])
 
 
 def names_of(certificate: x509.Certificate) -> set[str]:
@@ -187,8 +183,8 @@ def names_of(certificate: x509.Certificate) -> set[str]:
 def _node_subject(name: str) -> x509.Name:
     return x509.Name(
         [
-            x509.NameAttribute(NameOID.ORGANIZATION_NAME, NODE_ORGANIZATION),
-            x509.NameAttribute(NameOID.COMMON_NAME, f"system:node:{name}"),
+            x509.NameAttribute(NameOID.ORGANIZATION_NAME, node_identity.ORGANIZATION),
+            x509.NameAttribute(NameOID.COMMON_NAME, f"{node_identity.PREFIX}{name}"),
         ]
     )
 

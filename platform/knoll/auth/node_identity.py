@@ -1,10 +1,23 @@
-"""Names of nodes in the subjects of their certificates, as on Kubernetes ("Using Node Authorization"). Pure."""
+"""Names of nodes in the subjects of their certificates. Pure.
 
-from collections.abc import Mapping
+Source: Kubernetes, "Using Node Authorization".
+"""
+
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 ORGANIZATION = "system:nodes"
 PREFIX = "system:node:"
+
+
+def parse(organizations: Sequence[str], names: Sequence[str]) -> str:
+    """Return the node of a subject; empty if it is that of something else.
+
+    Args: organizations, names: all values of O and of CN.
+    """
+    if list(organizations) != [ORGANIZATION] or len(names) != 1 or not names[0].startswith(PREFIX):
+        return ""
+    return names[0].removeprefix(PREFIX)
 
 
 def node_name(certificate: Mapping[str, Any] | None) -> str:
@@ -16,7 +29,4 @@ def node_name(certificate: Mapping[str, Any] | None) -> str:
     for relative in (certificate or {}).get("subject", ()):
         for key, value in relative:
             subject.setdefault(key, []).append(value)
-    names = subject.get("commonName", [])
-    if subject.get("organizationName") != [ORGANIZATION] or len(names) != 1 or not names[0].startswith(PREFIX):
-        return ""
-    return names[0].removeprefix(PREFIX)
+    return parse(subject.get("organizationName", []), subject.get("commonName", []))

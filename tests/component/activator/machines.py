@@ -1,0 +1,109 @@
+"""Several gateways, as on several machines: real sockets, and mutual TLS by one authority between them."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from activator.frontend.relay_listener import RelayListener
+from activator.sync.node_certificate import AUTHORITY, CERTIFICATE, KEY, NodeCertificate
+from activator.frontend.listeners import bind
+from knoll.auth import certificates
+from knoll.auth.certificates import Issued
+from knoll.messages.endpoints import Endpoint, RevisionEndpoints
+from knoll.messages.nodes import Node
+from knoll.messages.routing import RequestPolicy
+from tests.component.activator.stage import REVISION, App, Stage, staged
+
+
+def new_authority() -> Issued:
+    return certificates.new_authority(datetime.now(UTC))
+
+
+def certify(folder: Path, name: str, authority: Issued, trusted: Issued | None = None) -> Path:
+    """Write what a node needs, as `knoll node join` does. Args: trusted: the authority that it trusts, if another."""
+    key = certificates.new_key()
+    signed = certificates.issue_node(authority, name, certificates.node_request(name, key), datetime.now(UTC))
+    write(folder, (trusted or authority).certificate_pem, signed, certificates.key_pem(key))
+    return folder
+
+
+def write(folder: Path, authority: bytes, certificate: bytes, key: bytes) -> None:
+    folder.mkdir(exist_ok=True)
+    for file, content in ((AUTHORITY, authority), (CERTIFICATE, certificate), (KEY, key)):
+        beside = folder / f".{file}"
+        beside.write_bytes(content)
+        beside.rename(folder / file)
+
+
+def node(name: str, port: int) -> Node:
+    return Node(name, "127.0.0.1", port, 1, cores=2, memory_bytes=1 << 30, version="1")
+
+
+class Machine:
+    """One gateway with its relay."""
+
+    def __init__(self, name: str, stage: Stage, folder: Path) -> None:
+        self.name, self.stage, self.folder = name, stage, folder
+        self.gateway = stage.gateway
+        self.gateway.nodes.name = name
+        self.certificate = NodeCertificate(folder, self.gateway.nodes)
+        self.listener = RelayListener(self.gateway, lambda: self.certificate.accepting)
+        socket = bind("127.0.0.1", 0)
+        self.relay_port = int(socket.getsockname()[1])
+        self.listener.open([socket])
+
+    def relayed(self, instance: str, revision: str = REVISION) -> int:
+        endpoint = self.gateway.revision(revision).endpoints.get(instance)
+        return endpoint.relayed if endpoint is not None else 0
+
+    def in_flight(self, instance: str, revision: str = REVISION) -> int:
+        endpoint = self.gateway.revision(revision).endpoints.get(instance)
+        return endpoint.in_flight if endpoint is not None else 0
+
+
+class Machines:
+    """All of them; what a test publishes reaches each."""
+
+    def __init__(self, machines: Sequence[Machine], authority: Issued) -> None:
+        self.all = list(machines)
+        self.authority = authority
+
+    def __getitem__(self, number: int) -> Machine:
+        return self.all[number]
+
+    def introduce(self) -> None:
+        """Publish the table of nodes."""
+        entries = {each.name: node(each.name, each.relay_port) for each in self.all}
+        for each in self.all:
+            each.gateway.nodes.replace(entries)
+
+    def route(self, policy: RequestPolicy | None = None) -> None:
+        for each in self.all:
+            each.stage.route(policy)
+
+    def endpoints(self, *endpoints: Endpoint) -> None:
+        for each in self.all:
+            each.gateway.change_endpoints(REVISION, RevisionEndpoints(endpoints))
+
+
+def on(machine: Machine, app: App, state: str = "ready") -> Endpoint:
+    return Endpoint(app.name, "127.0.0.1", app.port, state, None, machine.name)  # type: ignore[arg-type]
+
+
+@contextlib.asynccontextmanager
+async def machines(folder: Path, count: int = 2) -> AsyncIterator[Machines]:
+    authority = new_authority()
+    async with contextlib.AsyncExitStack() as stack:
+        made = []
+        for number in range(count):
+            stage = await stack.enter_async_context(staged())
+            name = f"n{number + 1}"
+            machine = Machine(name, stage, certify(folder / name, name, authority))
+            stack.callback(machine.listener.close)
+            made.append(machine)
+        together = Machines(made, authority)
+        together.introduce()
+        yield together
+        await asyncio.sleep(0)
