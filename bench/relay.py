@@ -7,6 +7,7 @@ the number of requests, on the same load; the latency is that of a fixed rate.
 import argparse
 import asyncio
 import tempfile
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
@@ -16,7 +17,7 @@ import uvloop
 from activator.sync.node_certificate import AUTHORITY, CERTIFICATE, KEY
 from bench.lib import load
 from bench.lib.load import result
-from bench.lib.stage import HOST, LOAD_CORE, Activator, Stage, free_port
+from bench.lib.stage import HOST, LOAD_CORE, PROXY_CORE, Activator, Stage, free_port
 from knoll.auth import certificates
 from knoll.messages.endpoints import Endpoint
 from knoll.messages.nodes import NODES, Node
@@ -74,7 +75,9 @@ def cpu(stage: Stage, activators: list[Activator], rounds: int) -> None:
                 measured.append(used / (rate.per_second * 3))
     local, remote = (median(costs[host]) * 1e6 for host in (LOCAL, REMOTE))
     print(f"CPU time of a request: {local:.1f} us here, {remote:.1f} us through the relay")
-    result("machines.relay_cpu_vs_local", median(b / a for a, b in zip(costs[LOCAL], costs[REMOTE], strict=True)), "ratio")
+    result(
+        "machines.relay_cpu_vs_local", median(b / a for a, b in zip(costs[LOCAL], costs[REMOTE], strict=True)), "ratio"
+    )
 
 
 def latency(activators: list[Activator], rounds: int) -> None:
@@ -109,13 +112,12 @@ def _measure(stage: Stage, rounds: int, only: str) -> None:
     stage.route(LOCAL, (Endpoint("app-1", HOST, stage.app, node="n1"),), RequestPolicy())
     stage.route(REMOTE, (Endpoint("app-2", HOST, stage.app, node="n2"),), RequestPolicy())
 
-    def settings(name: str) -> dict[str, str]:
-        certify(stage.directory / name, name, authority)
-        return {
-            "KNOLL_NODE": name, "KNOLL_RELAY_PORT": str(relays[name]), "KNOLL_RELAY_DIR": str(stage.directory / name),
-        }  # fmt: skip
+    def node(name: str, core: str) -> AbstractContextManager[Activator]:
+        folder = stage.directory / name
+        certify(folder, name, authority)
+        return stage.activator(core, KNOLL_NODE=name, KNOLL_RELAY_PORT=str(relays[name]), KNOLL_RELAY_DIR=str(folder))
 
-    with stage.activator(**settings("n1")) as first, stage.activator(core=LOAD_CORE, **settings("n2")) as second:
+    with node("n1", PROXY_CORE) as first, node("n2", LOAD_CORE) as second:
         if only in ("", "cpu"):
             cpu(stage, [first, second], rounds)
         if only in ("", "latency"):

@@ -12,7 +12,7 @@ from activator.backend.http1_pool import Http1ConnectionPool
 from activator.backend.http1_upstream import Http1Upstream
 from activator.backend.relay_upstream import RelayUpstream, SlotFree
 from activator.interfaces import ProxiedRequest
-from activator.wire import relay_lines
+from activator.wire.relay_lines import Mode, request_line
 from knoll.auth.node_identity import node_name
 from knoll.messages.nodes import Node
 
@@ -24,11 +24,12 @@ LOST_SECONDS = 4
 _tickets = itertools.count(1)
 
 
-def watch_peer(transport: asyncio.BaseTransport) -> None:
-    """Let the kernel end the connection when the other machine is gone."""
+def prepare(transport: asyncio.BaseTransport) -> None:
+    """Let the kernel send small lines at once, and end the connection when the other machine is gone."""
     connection: socket.socket = transport.get_extra_info("socket")
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for option, value in (
+        (socket.TCP_NODELAY, 1),
         (socket.TCP_KEEPIDLE, 1),
         (socket.TCP_KEEPINTVL, 1),
         (socket.TCP_KEEPCNT, LOST_SECONDS - 1),
@@ -63,7 +64,7 @@ class NodeRelay(Http1ConnectionPool):
         if node_name(transport.get_extra_info("peercert")) != node.name:
             transport.abort()
             raise OSError(f"{node.address}:{node.relay_port} has the certificate of another node than {node.name}")
-        watch_peer(transport)
+        prepare(transport)
         return protocol
 
     def forward(self, exchange: ProxiedRequest, fresh: bool) -> None:
@@ -87,7 +88,7 @@ class RemoteEndpoint(UpstreamEndpoint):
         super().__init__(id_, "", 0, limit, _no_http2)
         self._nodes = nodes
         self.node = node
-        self.lines = relay_lines.request_lines(revision, id_)
+        self.lines = (request_line(revision, id_, Mode.NOW), request_line(revision, id_, Mode.HELD))
 
     @property
     def reachable(self) -> bool:

@@ -12,10 +12,10 @@ from activator.interfaces import ProxiedRequest
 from activator.wire.callback_guard import guarded, report_error
 from activator.wire.chunked import chunk, last_chunk
 from activator.wire.http1_parser import CHUNKED
-from activator.wire.relay_lines import MARK, MAX_LINE, Verb, parse_statement
+from activator.wire.relay_lines import MARK, MAX_LINE, Mode, Verb, parse_statement, request_line
 
-SlotFree = Callable[[str, str], None]
-"""Called with a revision and an instance that has a free slot again."""
+SlotFree = Callable[[str, str], bool]
+"""Called with a revision and an instance that has a free slot again; returns whether a request was queued for it."""
 
 
 class RelayTarget(Protocol):
@@ -117,7 +117,8 @@ class RelayUpstream(Http1Upstream):
         exchange = self.exchange
         if verb is Verb.FREE:
             revision, _, instance = text.partition(" ")
-            self._slot_free(revision, instance)
+            if not self._slot_free(revision, instance) and self.exchange is None:
+                self._write(request_line(revision, instance, Mode.DECLINED))
         elif verb is Verb.CLOSING:
             self._detach()
             self._transport.close()

@@ -207,17 +207,24 @@ class RevisionBackend:
             endpoint.busy = False
             self._resize()
 
-    def instance_free(self, instance: str) -> None:
-        """Another node has a free slot of its instance."""
-        endpoint = self.endpoints.get(instance)
+    def instance_free(self, instance: str) -> bool:
+        """Another node has a free slot of its instance; returns whether a request was queued for it."""
+        endpoint, waiting = self.endpoints.get(instance), bool(self.breaker.queue)
         if endpoint is not None:
             self._set_free(endpoint)
+        return endpoint is not None and waiting
 
     def await_slot(self, waiter: RelayWaiter, instance: str) -> None:
         """Another node was told that an instance of this node is busy."""
         self._sharing.add(waiter, instance)
         self.awaited_by_others = True
         self._announce_waiting()
+
+    def stop_awaiting(self, waiter: RelayWaiter) -> None:
+        """Another node got the slot that it waited for, or needs none any more."""
+        if self._sharing.other_nodes:
+            self._sharing.remove(waiter)
+            self._sharing_changed()
 
     def set_awaited_by_workers(self, awaited: bool) -> None:
         """Requests are queued in other workers of this node, or not any more."""
@@ -256,8 +263,11 @@ class RevisionBackend:
     def _offer_to_nodes(self, instance: str = "") -> None:
         if self._sharing.other_nodes:
             self._sharing.offer(instance)
-            self.awaited_by_others = bool(self._sharing)
-            self._announce_waiting()
+            self._sharing_changed()
+
+    def _sharing_changed(self) -> None:
+        self.awaited_by_others = bool(self._sharing)
+        self._announce_waiting()
 
     def slot_released_elsewhere(self) -> None:
         """A slot may have been released in another worker of this node."""

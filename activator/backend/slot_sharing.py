@@ -1,11 +1,15 @@
 """Whose turn it is when a slot is released, and other processes or nodes wait for slots of the same revision. Pure.
 
-A node whose request found no slot is told once that one is free, over the connection on which it was told that none
-was. It need not ask again and again, and its requests get their turns beside those that are queued here.
+A node whose request found no slot is told that one is free, over the connection on which it was told that none was, and
+the slot is left to it for a moment. It need not ask again and again, and its requests get their turns beside those that
+are queued here. It declines if it has no request any more.
 """
 
 from collections import OrderedDict
 from typing import Protocol
+
+MAX_OFFERS = 4
+"""Offers to a node that neither takes nor declines them; after these it has to ask again."""
 
 
 class RelayWaiter(Protocol):
@@ -25,7 +29,8 @@ class SlotSharing:
         self._revision = revision
         self.other_workers = False
         """Requests are queued in other workers of this node."""
-        self._waiters: OrderedDict[RelayWaiter, str] = OrderedDict()
+        self._waiters: OrderedDict[RelayWaiter, tuple[str, int]] = OrderedDict()
+        """In the order of their turns: the instance that was busy, and the number of offers."""
         self._turn = 0
 
     def __bool__(self) -> bool:
@@ -39,7 +44,11 @@ class SlotSharing:
 
     def add(self, waiter: RelayWaiter, instance: str) -> None:
         """Another node was told that an instance is busy."""
-        self._waiters[waiter] = instance
+        self._waiters[waiter] = (instance, 0)
+
+    def remove(self, waiter: RelayWaiter) -> None:
+        """A node has a slot, or needs none."""
+        self._waiters.pop(waiter, None)
 
     def next_turn(self) -> bool:
         """Return whether the slot that is released now is for the others.
@@ -52,6 +61,8 @@ class SlotSharing:
     def offer(self, instance: str = "") -> None:
         """Tell the node that waits longest that a slot is free. Args: instance: empty if it is not known."""
         while self._waiters:
-            waiter, busy_instance = self._waiters.popitem(last=False)
+            waiter, (busy_instance, offers) = self._waiters.popitem(last=False)
             if waiter.offer(self._revision, instance or busy_instance):
+                if offers + 1 < MAX_OFFERS:
+                    self._waiters[waiter] = (busy_instance, offers + 1)
                 return

@@ -9,14 +9,14 @@ from typing import cast
 
 import structlog
 
-from activator.backend.nodes import watch_peer
+from activator.backend.nodes import prepare
 from activator.frontend.http1_server import Http1Connection, peer_address
 from activator.interfaces import UpstreamConnection
 from activator.request.states import IDLE, SENT, TUNNEL
 from activator.wire.callback_guard import guarded
 from activator.wire.forwarding import Peer
 from activator.wire.http1_parser import MAX_CACHED_HEAD, MAX_HEAD, HeadError, read_request
-from activator.wire.relay_lines import MAX_LINE, Verb, parse_request, statement
+from activator.wire.relay_lines import MAX_LINE, Mode, Target, Verb, parse_request, statement
 from knoll.auth.node_identity import node_name
 
 log = structlog.get_logger()
@@ -47,7 +47,7 @@ class RelayConnection(Http1Connection):
         tls = transport.get_extra_info("ssl_object")
         self.node = node_name(tls.getpeercert()) if tls is not None else ""
         if self.node:
-            watch_peer(transport)
+            prepare(transport)
         else:
             log.warning(
                 "relay connection rejected", client=self._peer.address.decode(), reason="it has no node's certificate"
@@ -76,17 +76,23 @@ class RelayConnection(Http1Connection):
             data, self._buffer = self._buffer + data, b""
         else:
             self._last_activity = self.proxy.time()
+        line, end_of_line, _ = data[:MAX_LINE].partition(b"\r\n")
+        target = parse_request(line) if end_of_line else None
+        if target is not None and target.mode is Mode.DECLINED:
+            self._declined(target)
+            if len(data) > len(line) + 2:
+                self._read_head(data[len(line) + 2 :])
+            return
         end = data.find(b"\r\n\r\n", 0, _MAX_MESSAGE) + 4
-        if end < 4:
+        if target is None and (end_of_line or len(data) >= MAX_LINE):
+            self._reject_message("it names no instance")
+            return
+        if target is None or end < 4:
             self._buffer = data
             if len(data) >= _MAX_MESSAGE:
                 self._reject_message("its head is too long")
             return
-        line, _, wire = data[:end].partition(b"\r\n")
-        target = parse_request(line)
-        if target is None:
-            self._reject_message("it names no instance")
-            return
+        wire = data[len(line) + 2 : end]
         try:
             head = read_request(wire, "allow")
         except HeadError as error:
@@ -99,6 +105,13 @@ class RelayConnection(Http1Connection):
             self._last_head, self._last_outgoing = head, wire
         self._start(head, data[end:])
 
+    def _declined(self, target: Target) -> None:
+        """The node has no request for the slot that it was offered."""
+        revision = self.proxy.revisions.get(target.revision)
+        if revision is not None:
+            revision.stop_awaiting(self)
+            revision.dispatch()
+
     def _reject_message(self, reason: str) -> None:
         log.error("relayed request rejected", node=self.node, reason=reason)
         self._transport.abort()
@@ -109,7 +122,7 @@ class RelayConnection(Http1Connection):
         """Take a slot of the instance, or give the request back."""
         target = self.head.relayed
         assert target is not None
-        self._held = target.held
+        self._held = target.mode is Mode.HELD
         self.status = self.size = 0
         revision = self.proxy.revisions.get(target.revision)
         endpoint = revision.endpoints.get(target.instance) if revision is not None else None
@@ -121,6 +134,7 @@ class RelayConnection(Http1Connection):
             self._give_back(Verb.GONE)
         elif endpoint.take_slot():
             endpoint.relayed += 1
+            revision.stop_awaiting(self)
             self.revision, self.endpoint, self.state = revision, endpoint, SENT
             endpoint.forward(self)
         else:
@@ -143,7 +157,7 @@ class RelayConnection(Http1Connection):
     def connection_refused(self, error: Exception) -> None:
         target = self.head.relayed
         assert target is not None
-        if target.held and not self._held:  # its body has left the node that could send it elsewhere
+        if target.mode is Mode.HELD and not self._held:  # its body has left the node that could send it elsewhere
             self._fail(502, f"the instance cannot be reached: {error or 'timed out'}")
         else:
             self._give_back(Verb.REFUSED, str(error) or "timed out")

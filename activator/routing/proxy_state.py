@@ -213,10 +213,9 @@ class ProxyState:
     def new_remote_endpoint(self, revision: str, id_: str, node: str, limit: int) -> UpstreamEndpoint:
         return RemoteEndpoint(self.nodes, revision, id_, node, limit)
 
-    def _slot_free(self, revision: str, instance: str) -> None:
-        """Another node has a free slot."""
-        if revision in self.revisions:
-            self.revisions[revision].instance_free(instance)
+    def _slot_free(self, revision: str, instance: str) -> bool:
+        """Another node has a free slot; returns whether a request was queued for it."""
+        return revision in self.revisions and self.revisions[revision].instance_free(instance)
 
     def _nodes_changed(self) -> None:
         for revision in list(self.revisions.values()):

@@ -7,6 +7,7 @@ says about a request that it does not forward, or about a slot, is again a line.
 
     RELAY/1 default/hello-00001 hello-00001-x7k2p now        (a request, complete with this write)
     RELAY/1 default/hello-00001 hello-00001-x7k2p held       (its body follows `granted`)
+    RELAY/1 default/hello-00001 hello-00001-x7k2p declined   (no request; the answer to `free`)
     RELAY/1 busy | gone | refused REASON | granted | closing | free default/hello-00001 hello-00001-x7k2p
 """
 
@@ -36,35 +37,46 @@ class Verb(Enum):
     """A slot of an instance that was busy is free."""
 
 
+class Mode(Enum):
+    """What follows the line that names an instance."""
+
+    NOW = b"now"
+    """A complete request."""
+    HELD = b"held"
+    """The head of a request; its body is sent after `granted`, because it could not be sent again."""
+    DECLINED = b"declined"
+    """Nothing: the sender has no request for the slot that is free."""
+
+
 class Target(NamedTuple):
     """The instance that a request is for."""
 
     revision: str
     """`namespace/name`."""
     instance: str
-    held: bool
-    """The body is sent after `granted`, because it could not be sent again."""
+    mode: Mode
 
 
 _VERBS = {verb.value: verb for verb in Verb}
+_MODES = {mode.value: mode for mode in Mode}
 
 
-def request_lines(revision: str, instance: str) -> tuple[bytes, bytes]:
-    """Return the lines before a complete request, and before one whose body is held."""
-    start = MARK + f"{revision} {instance} ".encode()
-    return start + b"now\r\n", start + b"held\r\n"
+def request_line(revision: str, instance: str, mode: Mode) -> bytes:
+    """Return the line before a request."""
+    return MARK + f"{revision} {instance} ".encode() + mode.value + b"\r\n"
 
 
 def parse_request(line: bytes) -> Target | None:
     """Parse the line before a request, without its CRLF; None if it is not one."""
     parts = line[len(MARK) :].split(b" ")
-    if not line.startswith(MARK) or len(parts) != 3 or parts[2] not in (b"now", b"held"):
+    mode = _MODES.get(parts[-1])
+    if not line.startswith(MARK) or len(parts) != 3 or mode is None:
         return None
     try:
         revision, instance = parts[0].decode("ascii"), parts[1].decode("ascii")
     except UnicodeDecodeError:
         return None
-    return Target(revision, instance, parts[2] == b"held") if revision and instance else None
+    return Target(revision, instance, mode) if revision and instance else None
 
 
 def statement(verb: Verb, text: str = "") -> bytes:

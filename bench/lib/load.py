@@ -112,9 +112,7 @@ def _medians(rates: Sequence[Rate]) -> Rate:
     )
 
 
-async def paced(
-    port: int, per_second: int, seconds: float, connections: int = 20, host: str = HOST
-) -> list[float]:
+async def paced(port: int, per_second: int, seconds: float, connections: int = 20, host: str = HOST) -> list[float]:
     """Send requests at a fixed rate; returns latencies in seconds, with the time until a connection is free."""
     idle: asyncio.Queue[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = asyncio.Queue()
     for _ in range(connections):

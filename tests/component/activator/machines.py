@@ -6,9 +6,9 @@ from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
+from activator.frontend.listeners import bind
 from activator.frontend.relay_listener import RelayListener
 from activator.sync.node_certificate import AUTHORITY, CERTIFICATE, KEY, NodeCertificate
-from activator.frontend.listeners import bind
 from knoll.auth import certificates
 from knoll.auth.certificates import Issued
 from knoll.messages.endpoints import Endpoint, RevisionEndpoints

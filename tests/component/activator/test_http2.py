@@ -30,7 +30,7 @@ class Shouts(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc has no annot
     """Answers in upper case, in all four ways."""
 
     def __init__(self) -> None:
-        self.cancelled = asyncio.Event()
+        self.started, self.cancelled = asyncio.Event(), asyncio.Event()
 
     def service(self, details: grpc.HandlerCallDetails) -> Any:
         return {
@@ -62,6 +62,7 @@ class Shouts(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc has no annot
         raise AssertionError
 
     async def hang(self, request: bytes, context: Context) -> bytes:
+        self.started.set()
         try:
             await asyncio.Event().wait()
         finally:
@@ -135,8 +136,9 @@ async def test_a_cancelled_call_is_cancelled_at_the_instance(
 ) -> None:
     call = channel.unary_unary("/test/Hang")(b"")
     await eventually(lambda: stage.gateway.revision(REVISION).in_flight() == 1)
-    call.cancel()
     async with asyncio.timeout(30):
+        await shouts.started.wait()
+        call.cancel()
         await shouts.cancelled.wait()
     await eventually(lambda: not stage.gateway.requests)
 

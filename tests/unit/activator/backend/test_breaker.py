@@ -16,7 +16,7 @@ DEPTH = 5
 
 class Slot:
     def __init__(self, name: str, limit: int) -> None:
-        self.name, self.limit, self.in_flight = name, limit, 0
+        self.name, self.limit, self.in_flight, self.relayed = name, limit, 0, 0
 
     def take_slot(self) -> bool:
         if self.limit and self.in_flight >= self.limit:

@@ -137,6 +137,15 @@ PREPARE_FOR_EVENT: dict[RequestEvent, Prepare] = {
 }
 
 
+def _busy(run: Run) -> None:
+    """Its instance runs on another node, which has no slot for it."""
+    run.scene.instance.node = "n2"
+    upstream, run.client.upstream = run.client.upstream, None
+    assert upstream is not None
+    upstream.cancel()
+    run.client.not_taken(busy=True)
+
+
 CAUSES: dict[RequestEvent, Callable[[Run], None]] = {
     RequestEvent.LOCAL_RESPONSE: lambda run: run.send(b"GET / HTTP/1.1\r\nHost: nowhere\r\n\r\n"),
     RequestEvent.RESPONSE_STARTED: lambda run: run.respond(STARTED),
@@ -151,6 +160,7 @@ CAUSES: dict[RequestEvent, Callable[[Run], None]] = {
     RequestEvent.REVISION_DELETED: lambda run: run.scene.gateway.change_route("default/app", None),
     RequestEvent.BODY_INVALID: lambda run: run.send(b"no size\r\n"),
     RequestEvent.CLIENT_GONE: lambda run: run.scene.client.end(),
+    RequestEvent.INSTANCE_BUSY: _busy,
     RequestEvent.INTERNAL_ERROR: lambda run: run.client.internal_error(RuntimeError("a bug")),
 }
 
