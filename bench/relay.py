@@ -115,7 +115,7 @@ def _measure(stage: Stage, rounds: int, only: str) -> None:
     def node(name: str, core: str) -> AbstractContextManager[Activator]:
         folder = stage.directory / name
         certify(folder, name, authority)
-        return stage.activator(core, KNOLL_NODE=name, KNOLL_RELAY_PORT=str(relays[name]), KNOLL_RELAY_DIR=str(folder))
+        return stage.activator(core, KNOLL_NODE=name, KNOLL_RELAY_PORT=str(relays[name]), KNOLL_NODE_DIR=str(folder))
 
     with node("n1", PROXY_CORE) as first, node("n2", LOAD_CORE) as second:
         if only in ("", "cpu"):

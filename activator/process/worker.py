@@ -104,8 +104,8 @@ async def run(
         works += [configured.run(), request_log.run()]
         proxy.nodes.name = settings.node
         relay = None
-        if settings.node and settings.relay_dir is not None:
-            relay = Relay(proxy, settings.relay_dir, RedisTable(redis, NODES, Node))
+        if settings.node and settings.node_dir is not None:
+            relay = Relay(proxy, settings.node_dir, RedisTable(redis, NODES, Node))
             works += relay.works()
         if parent is None:
             if (names := table_followers.dns_hosts_follower(settings, routing)) is not None:

@@ -202,7 +202,7 @@ class ActivatorSettings(CommonSettings, frozen=True, kw_only=True):
     """Address on which the activator takes requests of other machines for its instances."""
     relay_port: Port = 0
     """Port for requests of other machines, with mutual TLS; 0 is none."""
-    relay_dir: Path | None = None
+    node_dir: Path | None = None
     """Folder with the certificate of this machine (`ca.pem`, `node.pem`, `node.key.pem`), read again when it changes;
     without it, or without `node`, instances of other machines are not reached."""
     report_seconds: Seconds = 1.0

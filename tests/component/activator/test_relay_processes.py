@@ -65,7 +65,7 @@ async def cluster(redis: RedisClient, redis_url: str, folder: Path, workers: int
             name: stack.enter_context(
                 running(
                     redis_url, workers, KNOLL_NODE=name, KNOLL_RELAY_PORT=str(relays[name]),
-                    KNOLL_RELAY_DIR=str(folders[name]), KNOLL_DRAIN_SECONDS="10",
+                    KNOLL_NODE_DIR=str(folders[name]), KNOLL_DRAIN_SECONDS="10",
                 )
             )
             for name in NAMES
