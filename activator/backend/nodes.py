@@ -118,6 +118,8 @@ class Nodes:
         """Name of this node; empty on a single machine."""
         self.context: ssl.SSLContext | None = None
         """Certifies this node to others; None before it has a certificate."""
+        self.members: set[str] = set()
+        """Names of the nodes in the table: others have no business here, whatever their certificates say."""
         self._slot_free = slot_free
         self._changed = changed
         self._relays: dict[str, NodeRelay] = {}
@@ -134,6 +136,7 @@ class Nodes:
         """Replace the table."""
         for name in self._relays.keys() - entries.keys():
             self._relays.pop(name).retire()
+        self.members = set(entries)
         for node in entries.values():
             self._set(node)
         self._changed()
@@ -141,9 +144,12 @@ class Nodes:
     def change(self, name: str, node: Node | None) -> None:
         """Set one entry; None removes it."""
         if node is not None:
+            self.members.add(name)
             self._set(node)
-        elif name in self._relays:
-            self._relays.pop(name).retire()
+        else:
+            self.members.discard(name)
+            if name in self._relays:
+                self._relays.pop(name).retire()
         self._changed()
 
     def _set(self, node: Node) -> None:

@@ -132,6 +132,8 @@ class RelayConnection(Http1Connection):
         elif revision is None or endpoint is None or endpoint.node or not revision.routes:
             # Before this worker has the policy of a revision, it does not know its limit either.
             self._give_back(Verb.GONE)
+        elif self.node not in self.proxy.nodes.members:
+            self._give_back(Verb.GONE)  # it was removed, and its certificate is still valid
         elif endpoint.take_slot():
             endpoint.relayed += 1
             revision.stop_awaiting(self)

@@ -397,6 +397,17 @@ async def test_a_node_that_is_away_gets_nothing_and_its_requests_wait(pair: Mach
     await released(pair, app)
 
 
+async def test_a_node_that_was_removed_reaches_nothing_over_its_open_connections(pair: Machines) -> None:
+    app = await remote(pair)
+    assert (await pair[0].stage.get()).status == 200
+    pair[1].gateway.nodes.change("n1", None)
+    client = await entered(pair[0], "/")
+    await eventually(lambda: bool(pair[0].gateway.revision("default/app-00001").breaker.queue))
+    assert len(app.requests) == 1
+    pair.introduce()
+    assert (await client.answer()).status == 200
+
+
 async def test_a_lost_node_answers_502_or_another_instance_takes_what_may_be_repeated(pair: Machines) -> None:
     gate = Gate()
     app = await remote(pair, gate.handler)

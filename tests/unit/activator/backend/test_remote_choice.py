@@ -1,0 +1,129 @@
+"""Instances of this node come first; requests that come back keep their order; a released slot goes round."""
+
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from activator.backend.breaker import Breaker
+from activator.backend.load_balancer import LOCAL_ADVANTAGE, local_first, policy
+from activator.backend.slot_sharing import MAX_OFFERS, SlotSharing
+from knoll.auth.node_identity import node_name
+from tests.unit.activator.backend.test_breaker import Slot
+
+
+def slots(counts: list[int], limit: int) -> list[Slot]:
+    made = [Slot(str(number), limit) for number in range(len(counts))]
+    for slot, count in zip(made, counts, strict=True):
+        slot.in_flight = count
+    return made
+
+
+COUNTS = st.lists(st.integers(0, 5), min_size=1, max_size=4)
+
+
+@given(local=COUNTS, remote=COUNTS, limit=st.sampled_from([1, 2, 3, 5]), turn=st.integers(0, 9))
+def test_with_a_limit_other_nodes_get_what_has_no_slot_here(
+    local: list[int], remote: list[int], limit: int, turn: int
+) -> None:
+    near, far = slots(local, limit), slots(remote, limit)
+    candidates = [*near, *far]
+    free_here = any(count < limit for count in local)
+    free_there = any(count < limit for count in remote)
+    chosen = local_first(candidates, len(near), policy(limit))(candidates, turn, random.Random(1).random)
+    assert (chosen in near) == free_here
+    assert (chosen in far) == (free_there and not free_here)
+
+
+@given(own=st.integers(0, 100), relayed=st.integers(0, 100), there=st.integers(0, 100))
+def test_without_a_limit_other_nodes_get_requests_of_a_busy_one(own: int, relayed: int, there: int) -> None:
+    near, far = slots([own + relayed], 0), slots([there], 0)
+    near[0].relayed = relayed
+    candidates = [*near, *far]
+    chosen = local_first(candidates, 1, policy(0))(candidates, 0, random.Random(1).random)
+    assert chosen is (far[0] if 2 * there + LOCAL_ADVANTAGE < own else near[0])
+
+
+@given(queued=st.integers(0, 5), back=st.permutations(range(6)), count=st.integers(1, 6))
+def test_requests_that_come_back_keep_their_order(queued: int, back: list[int], count: int) -> None:
+    """Requests 0 to `count` were sent to other nodes, and come back in any order; those after them never left."""
+    breaker: Breaker[int, Slot] = Breaker(1, 100, random.random)
+    for number in range(100, 100 + queued):
+        breaker.queue[number] = None
+    sent = [number for number in back if number < count]
+    for number in sent:
+        breaker.requeue(number, lambda other, mine=number: other < mine)  # type: ignore[misc]
+    assert list(breaker.queue) == [*sorted(sent), *range(100, 100 + queued)]
+
+
+class Waiter:
+    def __init__(self, reachable: bool = True) -> None:
+        self.reachable = reachable
+        self.offers: list[tuple[str, str]] = []
+
+    def offer(self, revision: str, instance: str) -> bool:
+        if self.reachable:
+            self.offers.append((revision, instance))
+        return self.reachable
+
+
+def test_each_party_gets_its_turn() -> None:
+    sharing = SlotSharing("default/a")
+    nodes = [Waiter(), Waiter()]
+    for node in nodes:
+        sharing.add(node, "a-1")
+    turns = [sharing.next_turn() for _ in range(9)]
+    assert turns == [True, True, False] * 3
+    sharing.other_workers = True
+    assert [sharing.next_turn() for _ in range(8)].count(False) == 2
+
+
+def test_offers_go_round_and_pass_over_connections_that_are_gone() -> None:
+    sharing = SlotSharing("default/a")
+    first, gone, second = Waiter(), Waiter(reachable=False), Waiter()
+    for node in (first, gone, second):
+        sharing.add(node, "busy")
+    for instance in ("a-1", "", "a-3"):
+        sharing.offer(instance)
+    assert first.offers == [("default/a", "a-1"), ("default/a", "a-3")]
+    assert second.offers == [("default/a", "busy")]
+
+
+def test_a_node_that_neither_takes_nor_declines_holds_nothing_up() -> None:
+    sharing, waiter = SlotSharing("default/a"), Waiter()
+    sharing.add(waiter, "a-1")
+    for _ in range(MAX_OFFERS + 3):
+        sharing.offer()
+    assert len(waiter.offers) == MAX_OFFERS
+    assert not sharing
+
+
+def test_a_node_that_got_a_slot_waits_no_more() -> None:
+    sharing, waiter = SlotSharing("default/a"), Waiter()
+    sharing.add(waiter, "a-1")
+    assert sharing.other_nodes
+    sharing.remove(waiter)
+    sharing.remove(waiter)
+    assert not sharing.other_nodes
+
+
+ORG, CN = "organizationName", "commonName"
+
+
+@pytest.mark.parametrize(
+    ("subject", "name"),
+    [
+        (((ORG, "system:nodes"),), ""),
+        (((ORG, "system:nodes"), (CN, "system:node:n1")), "n1"),
+        (((ORG, "system:nodes"), (CN, "n1")), ""),
+        (((ORG, "others"), (CN, "system:node:n1")), ""),
+        (((CN, "system:node:n1"),), ""),
+        (((ORG, "system:nodes"), (CN, "system:node:n1"), (CN, "system:node:n2")), ""),
+        (((ORG, "system:nodes"), (ORG, "others"), (CN, "system:node:n1")), ""),
+        ((), ""),
+    ],
+)
+def test_a_certificate_names_a_node_or_none(subject: tuple[tuple[str, str], ...], name: str) -> None:
+    assert node_name({"subject": tuple((pair,) for pair in subject)}) == name
+    assert node_name(None) == ""
