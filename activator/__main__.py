@@ -33,7 +33,7 @@ def _bind(settings: ActivatorSettings) -> ListeningSockets:
         public=[listeners.bind(host, port) for host in hosts for port in ports],
         local=[listeners.bind(settings.activator_local_host, port) for port in local],
         tls=[listeners.bind(host, port) for host in hosts for port in tls],
-        relay=[listeners.bind(settings.relay_host, settings.relay_port)] if settings.relay_port else [],
+        relay=[listeners.bind(settings.relay_host, settings.relay_port)] if settings.takes_relayed else [],
     )
 
 

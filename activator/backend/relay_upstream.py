@@ -124,8 +124,10 @@ class RelayUpstream(Http1Upstream):
             self._transport.close()
             if self in self._pool.idle:
                 self._pool.idle.remove(self)
-            if exchange is not None:
+            if exchange is not None and (self._held or exchange.can_be_resent()):
                 exchange.not_taken(busy=False)
+            elif exchange is not None:
+                exchange.upstream_lost("its node violated the protocol of relays", reused=False)
         elif exchange is None:
             self._transport.abort()  # a statement about no request
         elif verb is Verb.GRANTED:

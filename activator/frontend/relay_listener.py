@@ -3,6 +3,7 @@
 import asyncio
 import socket
 import ssl
+from collections import Counter
 from collections.abc import Callable, Sequence
 
 import structlog
@@ -14,8 +15,8 @@ from activator.routing.proxy_state import ProxyState
 
 log = structlog.get_logger()
 
-MAX_HANDSHAKES = 512
-"""Handshakes at once: who has no certificate yet gets no further."""
+MAX_HANDSHAKES = 256
+"""Handshakes at once of one address, so that a client without a certificate keeps no node out."""
 
 
 class RelayListener:
@@ -27,6 +28,8 @@ class RelayListener:
         self._context = context
         self._accepting: list[asyncio.Task[None]] = []
         self._handshakes: set[asyncio.Task[None]] = set()
+        self._of_address: Counter[bytes] = Counter()
+        """Handshakes by the address of the client."""
 
     def open(self, sockets: Sequence[socket.socket]) -> None:
         """Accept connections on these sockets until `close`."""
@@ -42,11 +45,12 @@ class RelayListener:
                     log.warning("accept failed", error=str(error))
                     await asyncio.sleep(PAUSE_SECONDS)
                     continue
-                context = self._context()
-                if context is None or len(self._handshakes) >= MAX_HANDSHAKES:
+                context, address = self._context(), peer_address(peer)
+                if context is None or self._of_address[address] >= MAX_HANDSHAKES:
                     connection.close()
                     continue
-                handshake = loop.create_task(self._shake_hands(connection, peer_address(peer), context))
+                self._of_address[address] += 1
+                handshake = loop.create_task(self._shake_hands(connection, address, context))
                 self._handshakes.add(handshake)
                 handshake.add_done_callback(self._handshakes.discard)
 
@@ -59,6 +63,7 @@ class RelayListener:
         except OSError as error:  # TLS errors and the time-out are subclasses
             log.warning("relay handshake failed", client=address.decode(), error=repr(error))
         finally:
+            self._of_address -= Counter((address,))
             if not client.connected:
                 connection.close()
 

@@ -105,6 +105,7 @@ async def run(
         proxy.nodes.name = settings.node
         relay = None
         if settings.node and settings.node_dir is not None:
+            # An activator without a port of its own for other nodes still reaches them.
             relay = Relay(proxy, settings.node_dir, RedisTable(redis, NODES, Node))
             works += relay.works()
         if parent is None:

@@ -210,6 +210,11 @@ class ActivatorSettings(CommonSettings, frozen=True, kw_only=True):
     drain_seconds: Seconds = 30.0
     """Time that a stopping activator waits for its requests to finish, in seconds."""
 
+    @property
+    def takes_relayed(self) -> bool:
+        """Whether there is a port for requests of other machines."""
+        return bool(self.node and self.node_dir is not None and self.relay_port)
+
 
 class AutoscalerSettings(CommonSettings, frozen=True, kw_only=True):
     """The autoscaler process."""
