@@ -85,7 +85,7 @@ def test_every_key_and_channel_is_granted_once(key: str) -> None:
         (keys.table(GATEWAY_OBJECTS), {API}, {ACTIVATOR}),
         (keys.table_followers(ROUTING), {API, ACTIVATOR}, set()),
         (keys.lease("autoscaler"), {AUTOSCALER}, {API}),
-        (keys.table(NODES), {AUTOSCALER}, {API, BUILDER}),
+        (keys.table(NODES), {AUTOSCALER}, {API, BUILDER, ACTIVATOR}),
         ("rq:job:build-1", {API, BUILDER}, set()),
     ],
 )
