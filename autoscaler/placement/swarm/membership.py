@@ -45,7 +45,7 @@ class SwarmMember:
 
 @asynccontextmanager
 async def member(socket: Path) -> AsyncIterator[SwarmMember]:
-    """Provide this machine's place in the Swarm, which has the image of reservations from then on.
+    """Provide this machine's place in the Swarm, and keep the image of reservations on it meanwhile.
 
     Args: socket: of its engine, or of the engine proxy.
     """
@@ -57,7 +57,6 @@ async def member(socket: Path) -> AsyncIterator[SwarmMember]:
             log.warning("machine is in no swarm: instances are placed on it alone", state=swarm.get("LocalNodeState"))
             yield SwarmMember(engine)
             return
-        await until_available(partial(reservation_image.ensure, engine))
         keeping = asyncio.create_task(_keep_image(engine))
         try:
             yield SwarmMember(engine, swarm["NodeID"], bool(swarm.get("ControlAvailable")))
@@ -69,10 +68,10 @@ async def member(socket: Path) -> AsyncIterator[SwarmMember]:
 
 
 async def _keep_image(engine: Engine) -> None:
-    """Load the image again if something removes it: without it, the machine rejects all reservations."""
+    """Load the image, also when something has removed it: without it, the machine rejects all reservations."""
     while True:
-        await asyncio.sleep(IMAGE_SECONDS)
         try:
             await reservation_image.ensure(engine)
         except KnollError as error:
-            log.warning("image of reservations not checked", error=str(error))
+            log.warning("image of reservations not loaded", error=str(error))
+        await asyncio.sleep(IMAGE_SECONDS)

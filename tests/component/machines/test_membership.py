@@ -23,11 +23,14 @@ async def test_a_machine_has_its_id_and_the_image_that_all_others_have(swarm_lab
 async def test_an_image_that_was_removed_is_loaded_again(swarm_lab: Machines, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(membership, "IMAGE_SECONDS", 0.1)
     machine = swarm_lab[1]
+
+    def exists() -> bool:
+        return machine.docker("image", "inspect", reservation_image.REFERENCE, check=False).returncode == 0
+
     async with member(machine.socket):
+        await eventually(exists)
         machine.docker("image", "rm", reservation_image.REFERENCE)
-        await eventually(
-            lambda: machine.docker("image", "inspect", reservation_image.REFERENCE, check=False).returncode == 0
-        )
+        await eventually(exists)
 
 
 async def test_a_machine_that_is_in_no_swarm_has_no_id_and_places_nothing() -> None:
