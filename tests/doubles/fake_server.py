@@ -1,6 +1,7 @@
 """A real HTTP/1.1 server on loopback for each instance of the fake engine, so that requests and probes reach it."""
 
 import asyncio
+import socket
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import cast
@@ -51,7 +52,9 @@ class FakeServer:
     async def listen(self, address: str, port: int) -> None:
         """Accept connections at an address, beside those at which it does already."""
         loop = asyncio.get_running_loop()
-        self._servers.append(await loop.create_server(lambda: _Connection(self), address, port))
+        # Bound here: the loop would look the address up.
+        listener = socket.create_server((address, port), family=socket.AF_INET, backlog=100)
+        self._servers.append(await loop.create_server(lambda: _Connection(self), sock=listener))
 
     def stop_listening(self) -> None:
         """Accept no connections any more; those that are open stay."""

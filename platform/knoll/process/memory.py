@@ -3,6 +3,7 @@
 from pathlib import Path
 
 MEMINFO = Path("/proc/meminfo")
+_FIELDS = ("MemTotal", "MemAvailable")
 
 
 def total_and_available(path: Path = MEMINFO) -> tuple[int, int | None]:
@@ -10,12 +11,15 @@ def total_and_available(path: Path = MEMINFO) -> tuple[int, int | None]:
 
     The second is None where the kernel does not tell it; the first is 0 then. In a container it is the machine's too.
     """
+    fields: dict[str, int] = {}
     try:
-        lines = path.read_text().splitlines()
-    except OSError:
-        return 0, None
-    fields = {name: value.split() for name, _, value in (line.partition(":") for line in lines)}
-    try:
-        return int(fields["MemTotal"][0]) * 1024, int(fields["MemAvailable"][0]) * 1024
-    except (KeyError, IndexError, ValueError):
+        with path.open() as lines:
+            for line in lines:
+                name, _, value = line.partition(":")
+                if name in _FIELDS:
+                    fields[name] = int(value.split()[0]) * 1024
+                    if len(fields) == len(_FIELDS):  # they are among the first of some fifty
+                        break
+        return fields["MemTotal"], fields["MemAvailable"]
+    except (OSError, KeyError, IndexError, ValueError):
         return 0, None
