@@ -86,7 +86,8 @@ async def run(
         parent: None for a single process, which has the admin port itself.
     """
     proxy = ProxyState(f"{socket.gethostname()}-{os.getpid()}")
-    async with connected(settings.redis_url, "knoll-activator") as redis:
+    # Streams are read without a pause: a request may wait for the next endpoint.
+    async with connected(settings.redis_url, "knoll-activator", gather_seconds=0.0) as redis:
         routing, endpoints = RedisTable(redis, ROUTING, RouteEntry), RedisTable(redis, ENDPOINTS, RevisionEndpoints)
         followers = table_followers.followers(proxy, routing, endpoints)
         published = RedisTable(redis, GATEWAY_OBJECTS, GatewayObject)

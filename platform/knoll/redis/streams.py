@@ -12,7 +12,7 @@ from knoll.redis.connection import RedisConnection, Reply, packed
 from knoll.values.errors import StoreUnavailableError
 
 GATHER_SECONDS = 0.005
-"""Pause after each reply: a cold start waits for an endpoint from a stream."""
+"""Pause after each reply."""
 CONTROL_GATHER_SECONDS = 0.02
 """The same for processes that are not on the data path: an apply is a burst of writes within some ten milliseconds."""
 SILENCE_SECONDS = 10.0
