@@ -8,7 +8,7 @@ Source: https://redis.readthedocs.io/en/stable/connections.html#sentinel-client
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, urlencode
 
 from redis import Redis
 from redis.backoff import NoBackoff
@@ -62,9 +62,9 @@ def connect_blocking(url: str, seconds: float | None = None) -> Redis:
 
 def _without_own_options(url: str) -> str:
     """Return a URL as redis-py accepts it."""
-    parts = urlsplit(url)
-    options = [(name, value) for name, value in parse_qsl(parts.query, keep_blank_values=True) if name != "replicas"]
-    return urlunsplit(parts._replace(query=urlencode(options)))
+    where, mark, query = url.partition("?")  # not urlunsplit: it drops the slashes of `unix:///`
+    options = [(name, value) for name, value in parse_qsl(query, keep_blank_values=True) if name != "replicas"]
+    return f"{where}{mark}{urlencode(options)}"
 
 
 def _login(address: Address) -> dict[str, Any]:
