@@ -8,10 +8,12 @@ import click
 from knoll.auth import key_files, reencryption
 from knoll.auth import redis_acl as redis_rights
 from knoll.cli.state_folder import data_option
+from knoll.messages.nodes import NODES, Node
 from knoll.process.settings import CommonSettings
 from knoll.redis import encryption
 from knoll.redis.client import connected
-from knoll.values.errors import BadRequestError
+from knoll.tables.redis_tables import RedisTable
+from knoll.values.errors import BadRequestError, ConflictError
 
 _FOLDER = Path("state", "keys")
 
@@ -95,6 +97,14 @@ async def _discard(settings: CommonSettings) -> list[str]:
 
 
 async def _rotate(folder: Path, settings: CommonSettings) -> int:
+    async with connected(settings.redis_url, "knoll-secrets") as redis:
+        _, nodes = await RedisTable(redis, NODES, Node).snapshot()
+    if len(nodes) > 1:
+        # They have copies of the keys, and could read nothing that is encrypted with a new one.
+        raise ConflictError(
+            f"the platform runs on several machines ({', '.join(sorted(nodes))}), whose keys this command does not "
+            "change: remove the others (`knoll node rm`), rotate, and let them join again"
+        )
     for name in key_files.HOLDERS:
         before = key_files.keyring(folder, name)[:1]
         fresh = encryption.EncryptionKey.fresh()

@@ -264,4 +264,4 @@ def rm(name: str, force: bool, client: ApiClient, namespace: str) -> None:
         engine_id = str(body.get("spec", {}).get("providerID", "")).removeprefix("docker://")
         if engine_id:
             engine_cli.run("node", "rm", "--force", engine_id)
-    echo(f"{name} is removed; it had the platform's keys: `knoll secrets rotate` makes new ones")
+    echo(f"{name} is removed; it had the platform's keys for Redis and Secrets")

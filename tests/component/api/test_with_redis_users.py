@@ -15,9 +15,12 @@ from click.testing import CliRunner
 
 from knoll.auth import key_files
 from knoll.cli.keys import rotate
+from knoll.messages.nodes import NODES, Node
 from knoll.redis import keys
 from knoll.redis.client import connected
 from knoll.redis.encryption import is_sealed, key_id
+from knoll.tables.redis_tables import RedisTable
+from knoll.values.errors import ConflictError
 from tests.component.activator.test_config_watch import DOMAIN, certificate, mapping, secret
 from tests.component.activator.test_process import running
 from tests.component.api.processes import ApiProcess
@@ -116,3 +119,21 @@ def test_a_process_with_a_wrong_password_reports_it(platform: Platform, tmp_path
         finally:
             process.kill()
             process.wait()
+
+
+async def test_keys_are_not_rotated_on_one_of_several_machines(platform: Platform) -> None:
+    password = (platform.keys / "autoscaler" / key_files.PASSWORD).read_text().strip()
+    url = f"redis://autoscaler:{password}@127.0.0.1:{platform.redis.port}/0"
+    options = ["--keys", str(platform.keys), "--redis-url", platform.url("api")]
+    before = key_files.keyring(platform.keys, key_files.SECRETS)
+    async with connected(url) as redis:
+        table = RedisTable(redis, NODES, Node)
+        for number in (1, 2):
+            await table.put(f"n{number}", Node(f"n{number}", f"192.0.2.{number}", 1, 1, 1.0, 1, "v1"))
+        refused = await asyncio.to_thread(CliRunner().invoke, rotate, options)
+        assert isinstance(refused.exception, ConflictError)
+        assert "several machines (n1, n2)" in str(refused.exception)
+        assert key_files.keyring(platform.keys, key_files.SECRETS) == before
+        await table.remove("n2")
+        done = await asyncio.to_thread(CliRunner().invoke, rotate, options, catch_exceptions=False)
+    assert "values re-encrypted" in done.output
