@@ -7,6 +7,15 @@ import pytest
 import yaml
 
 from knoll.cluster import agent, bundle
+from knoll.process.settings import (
+    ActivatorSettings,
+    AgentSettings,
+    ApiSettings,
+    AutoscalerSettings,
+    BuilderSettings,
+    CommonSettings,
+    EngineProxySettings,
+)
 
 ROOT = Path(__file__).parents[2]
 
@@ -67,6 +76,24 @@ def test_a_machine_that_joined_offers_no_redis() -> None:
     offered = agent.targets(NODE["agent"]["environment"]["KNOLL_AGENT_SERVICES"])
     assert "knoll-redis" not in offered
     assert "knoll-redis" in agent.targets(CLUSTER["agent"]["environment"]["KNOLL_AGENT_SERVICES"])
+
+
+SETTINGS: dict[str, type[CommonSettings]] = {
+    "api": ApiSettings,
+    "builder": BuilderSettings,
+    "autoscaler": AutoscalerSettings,
+    "activator": ActivatorSettings,
+    "agent": AgentSettings,
+    "redis": AgentSettings,
+    "engine-proxy": EngineProxySettings,
+}
+
+
+@pytest.mark.parametrize("part", [CLUSTER, NODE], ids=["cluster", "node"])
+def test_each_setting_is_one_of_its_process(part: dict[str, dict[str, Any]]) -> None:
+    for name, service in part.items():
+        fields = {f"KNOLL_{field.upper()}" for field in SETTINGS[name].__struct_fields__}
+        assert set(service.get("environment", ())) <= fields, name
 
 
 def test_a_machine_that_joins_gets_all_files_of_the_platform() -> None:
