@@ -52,6 +52,8 @@ class ReplicatedClient(RedisClient):
         self._listening: list[asyncio.Task[None]] = []
         self._vote, self._voted_at = 0, float("-inf")
         """The configuration epoch for which a sentinel voted last, and when."""
+        self._warnings = 0
+        """How often a sentinel said something that ends a session."""
 
     async def run(self, script: Script, names: Sequence[str], args: Sequence[Argument]) -> Reply:
         if not script.writes:
@@ -112,6 +114,7 @@ class ReplicatedClient(RedisClient):
     async def _open_commands(self) -> RedisConnection:
         if not self._listening:
             self._listening = [asyncio.create_task(self._listen(each)) for each in self.where.sentinels]
+        warnings = self._warnings
         primary = await self._find()
         address = self.where.at(primary.host, primary.port)
         commands = await open_connection(
@@ -129,6 +132,8 @@ class ReplicatedClient(RedisClient):
                 raise StoreUnavailableError("Redis is unavailable: sentinels name another primary than a moment ago")
             epoch = replication.replication_id
             await _begin_epoch(commands, epoch)
+            if self._warnings != warnings:
+                raise StoreUnavailableError("Redis is unavailable: sentinels replace its primary")
         except BaseException:
             commands.end("it is not the primary")
             raise
@@ -189,21 +194,31 @@ class ReplicatedClient(RedisClient):
             await backoff.wait()
 
     def _heard(self, push: Sequence[Any]) -> None:
-        channel, message, session = push[1].decode(), push[2].decode(), self._session
+        channel, message = push[1].decode(), push[2].decode()
         if channel == _VOTED:
-            # It does not name the primary: where sentinels watch several, an election interrupts the users of all.
             self._vote, self._voted_at = int(message.split()[-1]), asyncio.get_running_loop().time()
-        if session is None:
-            return
-        if channel == _VOTED and session.primary.configuration < self._vote:
-            session.end("sentinels elect another primary")
-        if channel == _DOWN and message.split()[1:2] == [self.where.primary_name]:
-            session.end("sentinels consider the primary to be down")
-        primary = named_by(self.where.primary_name, channel, message)
-        if primary is None:
-            return
-        if (session.address.host, session.address.port) != (primary.host, primary.port):
-            session.end(f"sentinels named {primary.host}:{primary.port} the primary")
+        session = self._session
+        if reason := warning(self.where.primary_name, channel, message, session.primary if session else None):
+            self._warnings += 1
+            if session is not None:
+                session.end(reason)
+
+
+def warning(primary_name: str, channel: str, message: str, current: Primary | None) -> str:
+    """Return why a session with a primary ends after a message of a sentinel; empty if it does not.
+
+    Args: current: None while no session is open.
+    """
+    if channel == _VOTED:
+        # It does not name the primary: where sentinels watch several, an election interrupts the users of all.
+        is_newer = current is None or current.configuration < int(message.split()[-1])
+        return "sentinels elect another primary" if is_newer else ""
+    if channel == _DOWN:
+        return "sentinels consider the primary to be down" if message.split()[1:2] == [primary_name] else ""
+    primary = named_by(primary_name, channel, message)
+    if primary is None or (current is not None and current.place == primary.place):
+        return ""
+    return f"sentinels named {primary.host}:{primary.port} the primary"
 
 
 def named_by(primary_name: str, channel: str, message: str) -> Primary | None:

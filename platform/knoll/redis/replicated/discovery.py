@@ -1,6 +1,6 @@
 """Which server is the primary: what sentinels reply, and what the server itself does.
 
-All sentinels are asked at once, and those that do not answer for half a second are left out. The answer with the
+All sentinels are asked at once; after a majority has answered the others have a fifth of a second. The answer with the
 highest configuration epoch counts: a sentinel that was cut off still names the previous primary.
 
 A primary that sentinels are about to replace is not used, although it may answer: one that was frozen and comes back
@@ -21,6 +21,8 @@ from knoll.values.errors import KnollError, StoreUnavailableError
 
 SENTINEL_SECONDS = 0.5
 """How long a sentinel may take, to connect and to answer."""
+_GRACE_SECONDS = 0.2
+"""How long the last ones may take after a majority has answered."""
 _NAMED_SECONDS = 0.5
 """How long a connection to a primary that sentinels name may take: it may be away until they have promoted another."""
 LAG_SECONDS = 3
@@ -86,20 +88,37 @@ async def find_primary(where: Address, name: str) -> Primary:
     """
     if not where.sentinels:
         return Primary(where.host, where.port)
-    replies = await asyncio.gather(
-        *(_ask(sentinel, where.primary_name, name) for sentinel in where.sentinels), return_exceptions=True
-    )
-    for reply in replies:
-        if isinstance(reply, BaseException) and not isinstance(reply, (KnollError, RedisReplyError)):
-            raise reply
-    answers = [reply for reply in replies if isinstance(reply, Primary)]
+    answers, problems = await _all_answers(where, name)
     if not answers:
-        reasons = "; ".join(map(str, replies))
+        reasons = "; ".join(problems)
         raise StoreUnavailableError(f"Redis is unavailable: no sentinel names its primary: {reasons}")
     primary = newest(answers)
     if reason := doubt_about(primary, answers):
         raise StoreUnavailableError(f"Redis is unavailable: {reason}")
     return primary
+
+
+async def _all_answers(where: Address, name: str) -> tuple[list[Primary], list[str]]:
+    """Return the answers of the sentinels, and why others did not answer."""
+    pending = {asyncio.create_task(_ask(sentinel, where.primary_name, name)) for sentinel in where.sentinels}
+    answers: list[Primary] = []
+    problems: list[str] = []
+    try:
+        while pending:
+            seconds = _GRACE_SECONDS if len(answers) * 2 > len(where.sentinels) else None
+            done, pending = await asyncio.wait(pending, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+            if not done:
+                break
+            for task in done:
+                try:
+                    answers.append(task.result())
+                except (KnollError, RedisReplyError) as error:
+                    problems.append(str(error))
+    finally:
+        for task in pending:
+            task.cancel()
+        await asyncio.gather(*pending, return_exceptions=True)
+    return answers, problems
 
 
 def newest(answers: Sequence[Primary]) -> Primary:

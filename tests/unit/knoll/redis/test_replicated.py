@@ -8,7 +8,7 @@ import pytest
 from knoll.redis import keys
 from knoll.redis.address import Address
 from knoll.redis.fence import Fence
-from knoll.redis.replicated.client import named_by
+from knoll.redis.replicated.client import named_by, warning
 from knoll.redis.replicated.discovery import Primary, Replication, doubt_about, newest
 from knoll.redis.replicated.inspection import replicas_in, replication_problems, sentinel_problems
 from knoll.redis.replicated.scripts import additions, epoch_form
@@ -94,6 +94,24 @@ def test_doubts_about_a_primary_do_not_concern_its_replacement() -> None:
 def test_messages_of_sentinels_name_the_primary(channel: str, message: str, primary: tuple[str, int] | None) -> None:
     named = named_by("knoll", channel, message)
     assert (None if named is None else (named.host, named.port)) == primary
+
+
+@pytest.mark.parametrize(
+    ("channel", "message", "reason"),
+    [
+        ("+vote-for-leader", f"{ID} 5", "elect another"),
+        ("+vote-for-leader", f"{ID} 4", ""),
+        ("+odown", "master knoll 10.0.0.1 6379 #quorum 2/2", "down"),
+        ("+odown", "master other 10.0.0.1 6379 #quorum 2/2", ""),
+        ("+switch-master", "knoll 10.0.0.1 6379 10.0.0.2 6379", "named 10.0.0.2:6379"),
+        ("+switch-master", "knoll 10.0.0.2 6379 10.0.0.1 6379", ""),
+    ],
+)
+def test_what_sentinels_say_ends_a_session(channel: str, message: str, reason: str) -> None:
+    current = Primary("10.0.0.1", 6379, rank=(4, False))
+    ended = warning("knoll", channel, message, current)
+    assert reason in ended
+    assert bool(ended) is bool(reason)
 
 
 @pytest.mark.parametrize("down_after", [0.5, 1.0, 1.5, 5.0, 30.0])
