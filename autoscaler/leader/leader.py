@@ -291,6 +291,7 @@ class Leader:
                     if self.registry.index.note(scaler):
                         self._nodes.link.candidates_changed()
             keys = list(due)
+            await asyncio.sleep(0)  # instances begin to start before anything is published
             if len(keys) == 1:
                 await self._publish(keys[0])
                 continue
