@@ -166,7 +166,7 @@ class StreamMultiplexer:
         for reader in self._readers:
             if not reader.is_full:
                 earlier = positions.setdefault(reader.key, reader.position)
-                if _order(reader.position) < _order(earlier):
+                if earlier != reader.position and _order(reader.position) < _order(earlier):
                     positions[reader.key] = reader.position
         if not positions:
             await asyncio.sleep(_FULL_SECONDS)
@@ -185,7 +185,7 @@ class StreamMultiplexer:
             return
         finally:
             self._reply = None
-        self._deliver(reply or {})
+        self._deliver(reply or {}, positions)
 
     def _block_milliseconds(self) -> int:
         if any(reader.is_full for reader in self._readers):
@@ -194,13 +194,14 @@ class StreamMultiplexer:
         left = first + SILENCE_SECONDS - asyncio.get_running_loop().time()
         return max(round(left * 1000), 1)
 
-    def _deliver(self, reply: dict[bytes, list[Sequence[Reply]]]) -> None:
+    def _deliver(self, reply: dict[bytes, list[Sequence[Reply]]], positions: dict[bytes, bytes]) -> None:
+        """Args: positions: after which the streams were read."""
         now = asyncio.get_running_loop().time()
         batches = {key: [entry_of(entry) for entry in entries] for key, entries in reply.items()}
         for reader in self._readers:
             entries = batches.get(reader.key, [])
             if entries and not reader.is_full:
-                if _order(entries[0][0]) <= _order(reader.position):  # read for another reader, which is behind
+                if reader.position != positions[reader.key]:  # they were read for another reader, which is behind
                     entries = [entry for entry in entries if _order(entry[0]) > _order(reader.position)]
                 if entries:
                     reader.put(entries, now)

@@ -104,7 +104,11 @@ class Source(Protocol):
 
 
 class Store(Source, Protocol):
-    """Objects by resource id, namespace ("" for cluster-wide kinds) and name. Returned bodies belong to the caller."""
+    """Objects by resource id, namespace ("" for cluster-wide kinds) and name.
+
+    Bodies that were read belong to the caller. What a write returns may share its content with the body that was
+    written, and with its event: from then on, neither may be mutated.
+    """
 
     async def get(self, resource: str, namespace: str, name: str) -> Json:
         """Raises: NotFoundError."""

@@ -174,16 +174,17 @@ class RedisStore:
         done, version = await self._try(write)
         if not done:
             raise AlreadyExistsError(f"{describe(resource, write.key)} already exists")
-        return rules.decode(write.data, version)
+        return rules.written(write, version)
 
     async def update(self, resource: str, body: Json, *, before: Json | None = None) -> Json:
         key = rules.key_in(body)
         if before is not None:
-            write = rules.plan_update(resource, int(before["metadata"]["resourceVersion"]), rules.encode(before), body)
+            version = int(before["metadata"]["resourceVersion"])
+            write = rules.plan_update(resource, version, rules.encode(before), body, before)
             if write is not None:
                 done, version = await self._try(write)
                 if done:
-                    return rules.decode(write.data, version)
+                    return rules.written(write, version)
             # Nothing to write, or not the newest any more: the stored object decides.
         return await self._settle(resource, key, lambda version, data: rules.plan_update(resource, version, data, body))
 
@@ -216,7 +217,7 @@ class RedisStore:
                 return rules.decode(data, version)
             done, now_at = await self._try(write)
             if done:
-                return rules.decode(write.data, now_at)
+                return rules.written(write, now_at)
 
     async def _stored(self, resource: str, key: str) -> tuple[int, bytes]:
         value: bytes | None = await self._redis.execute("HGET", keys.objects(resource), key)

@@ -40,6 +40,8 @@ class Write:
     owners: frozenset[str]
     """uids of its owners after the write; none after a removal."""
     owners_before: frozenset[str]
+    body: Json
+    """`data` as the writer gave it, who must not mutate what it contains from now on."""
 
     @property
     def removes(self) -> bool:
@@ -86,6 +88,11 @@ def decode(data: bytes, version: int) -> Json:
     return body
 
 
+def written(write: Write, version: int) -> Json:
+    """The object as a write has stored it; shares what it contains with `write.body`."""
+    return {**write.body, "metadata": {**write.body["metadata"], "resourceVersion": str(version)}}
+
+
 def decode_all(stored: Iterable[tuple[int, bytes]]) -> list[Json]:
     """Decode many at once."""
     collecting = gc.isenabled()
@@ -104,21 +111,26 @@ def owners_in(body: Json) -> frozenset[str]:
 
 
 def plan_create(resource: str, body: Json) -> Write:
-    return Write("ADDED", resource, key_in(body), None, encode(body), b"", owners_in(body), frozenset())
+    return Write("ADDED", resource, key_in(body), None, encode(body), b"", owners_in(body), frozenset(), body)
 
 
-def plan_update(resource: str, version: int, stored: bytes, body: Json) -> Write | None:
-    """Decide a replacement of an object; None if it changes nothing. Raises: ConflictError."""
+def plan_update(resource: str, version: int, stored: bytes, body: Json, before: Json | None = None) -> Write | None:
+    """Decide a replacement of an object; None if it changes nothing.
+
+    Args: before: what `stored` contains, if it is decoded already.
+
+    Raises: ConflictError.
+    """
     key = key_in(body)
-    old: Json = orjson.loads(stored)
+    old: Json = orjson.loads(stored) if before is None else before
     meta = body["metadata"]
     _check(resource, key, old, version, meta.get("uid") or "", str(meta.get("resourceVersion") or ""))
     data = encode(body)
     if meta.get("deletionTimestamp") and not meta.get("finalizers"):
-        return Write("DELETED", resource, key, version, data, stored, frozenset(), owners_in(old))
+        return Write("DELETED", resource, key, version, data, stored, frozenset(), owners_in(old), body)
     if data == stored:
         return None
-    return Write("MODIFIED", resource, key, version, data, stored, owners_in(body), owners_in(old))
+    return Write("MODIFIED", resource, key, version, data, stored, owners_in(body), owners_in(old), body)
 
 
 def plan_delete(
@@ -129,12 +141,12 @@ def plan_delete(
     _check(resource, key, body, version, uid, wanted_version)
     meta, owners = body["metadata"], owners_in(body)
     if not meta.get("finalizers"):
-        return Write("DELETED", resource, key, version, stored, stored, frozenset(), owners)
+        return Write("DELETED", resource, key, version, stored, stored, frozenset(), owners, body)
     if meta.get("deletionTimestamp"):
         return None
     meta["deletionTimestamp"] = timestamp(now.timestamp())
     meta["deletionGracePeriodSeconds"] = 0
-    return Write("MODIFIED", resource, key, version, encode(body), stored, owners, owners)
+    return Write("MODIFIED", resource, key, version, encode(body), stored, owners, owners, body)
 
 
 def _check(resource: str, key: str, old: Json, version: int, uid: str, wanted_version: str) -> None:
@@ -175,13 +187,18 @@ class Record:
         """The same object for every watcher, which must not be mutated. Raises: what `opens` raises."""
         if self._event is None:
             packed = self.packed if self._opens is None else self._opens(self.packed)
-            at, before, data = _RECENT.pop(packed, None) or zlib.decompress(packed).split(b"\n")
+            write = _RECENT.pop(packed, None)
+            if write is None:
+                number, before, data = zlib.decompress(packed).split(b"\n")
+                at, body = int(number), decode(data, self.version)
+            else:
+                at, before, data, body = write.at or 0, write.before, write.data, written(write, self.version)
             self._event = WatchEvent(
                 self.type,
                 self.resource,
                 self.version,
-                decode(data, self.version),
-                before=partial(decode, before, int(at)) if before else None,
+                body,
+                before=partial(decode, before, at) if before else None,
                 data=partial(compress, self.resource, data),
             )
         return self._event
@@ -193,13 +210,12 @@ class Record:
 
 def pack(write: Write) -> bytes:
     """The object before and after a write, packed together: compressed, the second takes almost no space."""
-    content = (b"%d" % (write.at or 0), write.before, write.data)
-    packed = deflate(b"\n".join(content))
+    packed = deflate(b"%d\n%b\n%b" % (write.at or 0, write.before, write.data))
     if len(_RECENT) >= RECENT_WRITES:
         del _RECENT[next(iter(_RECENT))]
-    _RECENT[packed] = content
+    _RECENT[packed] = write
     return packed
 
 
-_RECENT: dict[bytes, tuple[bytes, bytes, bytes]] = {}
-"""By packed form: version, object before and after. The process that wrote an event need not unpack it."""
+_RECENT: dict[bytes, Write] = {}
+"""By packed form. The process that wrote an event need not unpack it."""
