@@ -25,6 +25,8 @@ class Acknowledgements:
         self._reached = reached
         self._waiting: dict[str, int] = {}
         self._look = asyncio.Event()
+        self._heard = 0
+        """The newest version that an activator has reported."""
         self.living = 0
         """Activators at the last check."""
 
@@ -58,20 +60,27 @@ class Acknowledgements:
                 self._reached(path, version)
 
     async def _listen(self) -> None:
-        async for _ in self._routing.acknowledgements():
+        async for _, version in self._routing.acknowledgements():
+            self._heard = max(self._heard, version)
             if self._waiting:
                 self._look.set()
 
     async def _watch(self) -> None:
+        clock = asyncio.get_running_loop().time
+        due = clock() + CHECK_SECONDS
         while True:
-            if self._waiting:
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(CHECK_SECONDS):
-                        await self._look.wait()
-            else:
+            if not self._waiting:
                 await self._look.wait()
+                due = clock() + CHECK_SECONDS
+            with suppress(TimeoutError):
+                async with asyncio.timeout_at(due):
+                    await self._look.wait()
             self._look.clear()
+            if clock() < due and min(self._waiting.values(), default=0) > self._heard:
+                # No activator has reported a version that is waited for: a new entry takes them some milliseconds.
+                continue
             try:
                 await self.check()
             except KnollError as error:
                 log.warning("acknowledgements not read", error=str(error))
+            due = clock() + CHECK_SECONDS

@@ -123,7 +123,7 @@ class Informer:
 
     def keys(self, namespace: str | None = None, *, labels: Mapping[str, str] | None = None, owner: str = "") -> _Keys:
         """`namespace/name` of the objects that `list` would return."""
-        if owner and owner not in self._by_owner:
+        if not self._kept or (owner and owner not in self._by_owner):
             return []
         selector = labels or {}
         sets = [self._by_label.get(pair, set()) for pair in selector.items() if pair[0] in self._labels]

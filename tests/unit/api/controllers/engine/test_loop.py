@@ -198,6 +198,34 @@ async def test_one_that_leaves_is_not_waited_for(monkeypatch: pytest.MonkeyPatch
     await asyncio.gather(task, return_exceptions=True)
 
 
+class Counting(MemoryTable[RouteEntry]):
+    """Counts how often its followers are read."""
+
+    reads = 0
+
+    async def followers(self) -> dict[str, int]:
+        self.reads += 1
+        return await super().followers()
+
+
+async def test_followers_are_read_when_one_has_reported_a_version_that_is_waited_for() -> None:
+    table, reached = Counting(routing.ROUTING, RouteEntry), Reached()
+    waiting = Acknowledgements(table, reached)
+    task = asyncio.create_task(waiting.run())
+    await eventually(lambda: table.reads == 1)  # at the start
+    for name in "abc":
+        version = await table.put(f"default/{name}", ENTRY)
+        waiting.expect(f"default/{name}", version)
+        for _ in range(5):
+            await asyncio.sleep(0)
+    assert table.reads == 1
+    await table.acknowledge("one", version)
+    await eventually(lambda: len(reached.calls) == 3)
+    assert table.reads == 2
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
 async def test_an_answer_to_an_earlier_question_does_not_count_for_a_newer_version() -> None:
     table, reached = MemoryTable(routing.ROUTING, RouteEntry), Reached()
     waiting = Acknowledgements(table, reached)
