@@ -7,12 +7,13 @@ import random
 import shutil
 import socket
 import subprocess
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import redis
+import uvloop
 from hypothesis import HealthCheck, settings
 
 from tests.groups import group_of, rank_of
@@ -35,6 +36,18 @@ asyncio.set_event_loop(_loop_between_tests)
 
 def pytest_unconfigure() -> None:
     _loop_between_tests.close()
+
+
+_ON_ASYNCIO = {"builder", "cli", "firewall", "machines"}
+"""Folders of tests whose process runs on asyncio's own loop."""
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_asyncio_loop_factories(item: pytest.Item) -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """Run a test on the loop that its process runs on: the two differ in details of transports and servers."""
+    if _ON_ASYNCIO.isdisjoint(item.path.parts):
+        return {"uvloop": uvloop.new_event_loop}
+    return {"asyncio": asyncio.new_event_loop}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
