@@ -11,7 +11,7 @@ PLAIN_WORDS = $(wildcard *.md */README.md) activator api autoscaler bench builde
 export KNOLL_HTTP_PORT ?= 8080
 export KNOLL_API_PORT ?= 8001
 
-.PHONY: help setup engine images redis dnsmasq kubectl registry build up down logs demo test coverage check docs docs-serve format bench bench-dataplane bench-floods bench-coldstart bench-build bench-scale bench-scale-cost bench-scale-rate bench-redis-failover bench-machines lock clean
+.PHONY: help setup engine images redis dnsmasq kubectl registry build up down logs demo test coverage check sanitizers docs docs-serve format bench bench-dataplane bench-floods bench-coldstart bench-build bench-scale bench-scale-cost bench-scale-rate bench-redis-failover bench-machines lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -62,6 +62,9 @@ check: setup ## what a change must pass before its tests: style, types, who may 
 	@.venv/bin/lint-imports
 	@$(PYTHON) scripts/check_words.py $(PLAIN_WORDS)
 	@if command -v shellcheck >/dev/null; then shellcheck -x -P scripts scripts/*.sh scripts/standins/*.sh .ci/run; fi
+
+sanitizers: setup ## tests of HTTP/2 with ngh2 built from source with AddressSanitizer and UBSan
+	@scripts/sanitizers.sh
 
 docs: setup ## the documentation as a site, in site/; warnings are errors
 	@NO_MKDOCS_2_WARNING=1 $(PYTHON) -m mkdocs build --strict

@@ -16,6 +16,7 @@ compile runtime.txt "$@" pyproject.toml
 compile dev.txt "$@" --constraint requirements/runtime.txt --extra dev pyproject.toml
 compile build.txt "$@" --constraint requirements/dev.txt requirements/build.in
 compile docs.txt "$@" --constraint requirements/dev.txt --constraint requirements/build.txt requirements/docs.in
+compile sanitizers.txt "$@" --constraint requirements/dev.txt requirements/sanitizers.in
 if grep -n '://' requirements/*.txt; then
   printf 'error: the lock names a host, see above\n' >&2
   exit 1
