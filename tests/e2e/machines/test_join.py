@@ -20,6 +20,7 @@ ROOT = Path(__file__).parents[3]
 IMAGE = os.environ.get("KNOLL_TEST_IMAGE", "knoll")
 IMAGES = (IMAGE, "redis:8", BUILDKIT_IMAGE)
 SECONDS = 300
+pytestmark = [pytest.mark.docker, pytest.mark.machines]
 
 
 @pytest.fixture(scope="module")
