@@ -38,7 +38,7 @@ def pytest_unconfigure() -> None:
     _loop_between_tests.close()
 
 
-_ON_ASYNCIO = {"builder", "cli", "firewall", "machines"}
+_ON_ASYNCIO = {"builder", "cli", "cluster", "firewall", "machines"}
 """Folders of tests whose process runs on asyncio's own loop."""
 
 
