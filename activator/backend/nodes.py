@@ -61,6 +61,14 @@ class NodeRelay(Http1ConnectionPool):
             transport, protocol = await asyncio.get_running_loop().create_connection(
                 factory, node.address, node.relay_port, ssl=context, server_hostname=node.name
             )
+            assert isinstance(protocol, RelayUpstream)
+            try:
+                ready = await protocol.ready
+            except asyncio.CancelledError:
+                transport.abort()
+                raise
+        if not ready:
+            raise OSError(f"the node {node.name} ended the connection")
         if node_name(transport.get_extra_info("peercert")) != node.name:
             transport.abort()
             raise OSError(f"{node.address}:{node.relay_port} has the certificate of another node than {node.name}")

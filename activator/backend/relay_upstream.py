@@ -4,6 +4,7 @@ A request whose body is complete and small is written at once. Of another one, o
 of the instance has a slot and a connection for it: a body that was sent could not be sent again elsewhere.
 """
 
+import asyncio
 from collections.abc import Callable
 from typing import Protocol
 
@@ -28,10 +29,12 @@ class RelayTarget(Protocol):
 class RelayUpstream(Http1Upstream):
     """One connection."""
 
-    __slots__ = ("_held", "_pool", "_slot_free", "_statement")
+    __slots__ = ("_held", "_pool", "_slot_free", "_statement", "ready")
 
     def __init__(self, pool: Http1Pool, slot_free: SlotFree) -> None:
         super().__init__(pool)
+        self.ready: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        """Whether the node takes requests on this connection; set once it says so, or ends the connection."""
         self._pool = pool
         self._slot_free = slot_free
         self._held = False
@@ -85,6 +88,8 @@ class RelayUpstream(Http1Upstream):
     @guarded
     def connection_lost(self, error: Exception | None) -> None:
         exchange = self.exchange
+        if not self.ready.done():
+            self.ready.set_result(False)
         if exchange is None or not self.expects_head():
             super().connection_lost(error)
             return
@@ -115,7 +120,10 @@ class RelayUpstream(Http1Upstream):
 
     def _take(self, verb: Verb, text: str) -> None:
         exchange = self.exchange
-        if verb is Verb.FREE:
+        if verb is Verb.READY:
+            if not self.ready.done():
+                self.ready.set_result(True)
+        elif verb is Verb.FREE:
             revision, _, instance = text.partition(" ")
             if not self._slot_free(revision, instance) and self.exchange is None:
                 self._write(request_line(revision, instance, Mode.DECLINED))

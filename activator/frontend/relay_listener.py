@@ -67,8 +67,10 @@ class RelayListener:
             if not client.connected:
                 connection.close()
 
-    def close(self) -> None:
-        """Stop accepting; open connections stay."""
-        for task in (*self._accepting, *self._handshakes):
+    async def close(self) -> None:
+        """Stop accepting, and wait for handshakes; open connections stay."""
+        for task in self._accepting:
             task.cancel()
         self._accepting.clear()
+        if self._handshakes:
+            await asyncio.wait(self._handshakes, timeout=HANDSHAKE_SECONDS)

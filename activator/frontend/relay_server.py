@@ -46,8 +46,10 @@ class RelayConnection(Http1Connection):
         self.proxy.add_connection(self)
         tls = transport.get_extra_info("ssl_object")
         self.node = node_name(tls.getpeercert()) if tls is not None else ""
+        self._expects_plain = False
         if self.node:
             prepare(transport)
+            self._write(statement(Verb.READY))
         else:
             log.warning(
                 "relay connection rejected", client=self._peer.address.decode(), reason="it has no node's certificate"

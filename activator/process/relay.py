@@ -37,6 +37,6 @@ class Relay:
         """Accept connections of other nodes."""
         self._listener.open(sockets)
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Stop accepting; open connections stay."""
-        self._listener.close()
+        await self._listener.close()

@@ -126,7 +126,7 @@ async def run(
         await asyncio.gather(opening, return_exceptions=True)
         listening.close()
         if relay is not None:
-            relay.close()
+            await relay.close()
         if not await proxy.drain(settings.drain_seconds):
             log.warning("requests aborted", connections=len(proxy.connections))
         await proxy.stop()

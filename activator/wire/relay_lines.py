@@ -8,7 +8,7 @@ says about a request that it does not forward, or about a slot, is again a line.
     RELAY/1 default/hello-00001 hello-00001-x7k2p now        (a request, complete with this write)
     RELAY/1 default/hello-00001 hello-00001-x7k2p held       (its body follows `granted`)
     RELAY/1 default/hello-00001 hello-00001-x7k2p declined   (no request; the answer to `free`)
-    RELAY/1 busy | gone | refused REASON | granted | closing | free default/hello-00001 hello-00001-x7k2p
+    RELAY/1 ready | busy | gone | refused REASON | granted | closing | free default/hello-00001 hello-00001-x7k2p
 """
 
 from enum import Enum
@@ -23,6 +23,8 @@ _MAX_REASON = 400
 class Verb(Enum):
     """What the owner of an instance says."""
 
+    READY = b"ready"
+    """The first one of a connection: the certificate was accepted. Before it, a client of TLS 1.3 does not know."""
     BUSY = b"busy"
     """No slot is free: nothing was forwarded."""
     GONE = b"gone"

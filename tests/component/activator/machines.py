@@ -101,7 +101,7 @@ async def machines(folder: Path, count: int = 2) -> AsyncIterator[Machines]:
             stage = await stack.enter_async_context(staged())
             name = f"n{number + 1}"
             machine = Machine(name, stage, certify(folder / name, name, authority))
-            stack.callback(machine.listener.close)
+            stack.push_async_callback(machine.listener.close)
             made.append(machine)
         together = Machines(made, authority)
         together.introduce()

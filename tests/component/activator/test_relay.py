@@ -417,7 +417,7 @@ async def test_a_lost_node_answers_502_or_another_instance_takes_what_may_be_rep
     post.get(method="POST", extra="Content-Length: 2\r\n").send("hi")
     await eventually(lambda: gate.inside == 2)
     pair[0].stage.endpoints(on(pair[1], app), on(pair[0], near))
-    pair[1].listener.close()
+    await pair[1].listener.close()
     for connection in relays(pair[1]):
         connection.abort()
     assert (await get.answer()).status == 200

@@ -259,7 +259,10 @@ def refusal(port: int, context: ssl.SSLContext) -> str:
     try:
         with plain, context.wrap_socket(plain) as connection:
             connection.sendall(request.encode())
-            return connection.recv(1000).decode()
+            received = ""
+            while "\r\n\r\n" not in received and (data := connection.recv(1000)):
+                received += data.decode()
+            return received
     except (ssl.SSLError, ConnectionError):
         return ""
 
@@ -270,7 +273,12 @@ async def test_only_nodes_of_the_platform_reach_the_relay(redis: RedisClient, re
         await made.tell(on("n2", app))
         stranger = certify(tmp_path / "stranger", "n1", new_authority(), trusted=made.authority)
         api = api_certificate(tmp_path / "api", made.authority)
-        for folder, expected in ((made.folders["n3"], "HTTP/1.1 200"), (stranger, ""), (api, ""), (None, "")):
+        for folder, expected in (
+            (made.folders["n3"], "RELAY/1 ready\r\nHTTP/1.1 200"),
+            (stranger, ""),
+            (api, ""),
+            (None, ""),
+        ):
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
             context.check_hostname = False
             context.load_verify_locations(made.folders["n1"] / AUTHORITY)
