@@ -67,7 +67,7 @@ class NodeRelay(Http1ConnectionPool):
             except asyncio.CancelledError:
                 transport.abort()
                 raise
-        if not ready:
+        if not ready or transport.is_closing():  # it may drain already
             raise OSError(f"the node {node.name} ended the connection")
         if node_name(transport.get_extra_info("peercert")) != node.name:
             transport.abort()

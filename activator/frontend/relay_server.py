@@ -28,7 +28,7 @@ _MAX_MESSAGE = MAX_LINE + 2 * MAX_HEAD
 class RelayConnection(Http1Connection):
     """One connection; implements `slot_sharing.RelayWaiter`."""
 
-    __slots__ = ("_held", "node")
+    __slots__ = ("_held", "_retiring", "node")
 
     node: str
     """The node at the other end."""
@@ -46,7 +46,7 @@ class RelayConnection(Http1Connection):
         self.proxy.add_connection(self)
         tls = transport.get_extra_info("ssl_object")
         self.node = node_name(tls.getpeercert()) if tls is not None else ""
-        self._expects_plain = False
+        self._expects_plain = self._retiring = False
         if self.node:
             prepare(transport)
             self._write(statement(Verb.READY))
@@ -57,12 +57,14 @@ class RelayConnection(Http1Connection):
             self._transport.abort()
 
     def retire(self) -> None:
-        """The worker drains: take no more requests. May be called again."""
+        """The worker drains: take no more requests. Called again until the connection has ended.
+
+        The other node closes it: if this one did, a request on its way would be lost.
+        """
+        self._retiring = True
         if self.is_idle:
             self._write(statement(Verb.CLOSING))
             self.discard_input()
-        else:
-            self._closing = True
 
     def offer(self, revision: str, instance: str) -> bool:
         """See `RelayWaiter`."""
@@ -128,7 +130,7 @@ class RelayConnection(Http1Connection):
         self.status = self.size = 0
         revision = self.proxy.revisions.get(target.revision)
         endpoint = revision.endpoints.get(target.instance) if revision is not None else None
-        if self._closing:
+        if self._retiring:
             self._write(statement(Verb.CLOSING))
             self.discard_input()
         elif revision is None or endpoint is None or endpoint.node or not revision.routes:

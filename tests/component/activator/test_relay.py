@@ -456,6 +456,31 @@ async def test_a_gateway_that_ends_loses_no_request(pair: Machines) -> None:
     await released(pair, app)
 
 
+async def test_a_gateway_that_ends_while_a_response_is_streamed_loses_no_later_request(pair: Machines) -> None:
+    gate = Gate()
+
+    async def handler(reader: Reader, writer: Writer) -> None:
+        while True:
+            request = await read_request(reader)
+            if request.line.startswith("GET"):
+                writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n")
+                await gate.proceed.acquire()
+                writer.write(b"0\r\n\r\n")
+            else:
+                writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+
+    app = await remote(pair, handler)
+    client = await entered(pair[0], "/")
+    assert (await client.head())[0] == 200
+    (connection,) = relays(pair[1])
+    connection.retire()
+    gate.proceed.release()
+    await client.reader.readuntil(b"0\r\n\r\n")
+    client.get(method="POST", extra="Content-Length: 2\r\n").send("hi")
+    assert (await client.answer()).status == 200
+    await released(pair, app)
+
+
 async def test_an_instance_cannot_speak_for_its_node(pair: Machines) -> None:
     async def handler(reader: Reader, writer: Writer) -> None:
         await read_request(reader)
