@@ -235,7 +235,7 @@ class Cluster:
             assert on is None or {each.node for each in endpoints} == on
             return endpoints
 
-        return await eventually(are, condition=f"{count} ready endpoints")
+        return await eventually(are, within=60, condition=f"{count} ready endpoints")
 
     async def poke(self, key: str) -> None:
         poke = Poke("activator-1", key, time.time(), 1)

@@ -330,7 +330,7 @@ async def test_the_only_machine_becomes_the_first_node_and_keeps_what_runs(
         assert all(each.timing for each in after), "they stay in service while they are taken over"
 
 
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("seed", [1])
 async def test_after_any_sequence_of_failures_exactly_the_wanted_number_runs(cluster: Cluster, seed: int) -> None:
     dice = random.Random(seed)
     await cluster.start()
