@@ -161,7 +161,10 @@ async def test_a_certificate_is_renewed_before_it_expires(api: Running, redis: R
     assert not folder.is_valid(datetime.now(UTC))
     key = (folder.path / "node.key.pem").read_bytes()
     async with secure(api, redis) as url:
-        agent = Agent(AgentSettings(node_dir=folder.path, agent_api_url=url))
+        settings = AgentSettings(
+            node_dir=folder.path, agent_api_url=url, agent_port=free_port(), agent_services="redis=127.0.0.1:1"
+        )
+        agent = Agent(settings)
         async with running(agent):
             await eventually(lambda: folder.is_valid(datetime.now(UTC)), condition="a new certificate")
         assert (folder.path / "node.key.pem").read_bytes() == key
