@@ -176,6 +176,8 @@ class TableLink:
         self._note_armed(name, member)
         if member is not None and member.node == self._own:
             return
+        if member is None and name in self._assignments.values:
+            return  # Redis has lost it: a node removes its report after the assignment
         report = self._reports.get(name)
         if member is None or member.state in ("ARMED", "REMOVED"):
             if report is None and member is not None and member.state == "REMOVED":

@@ -6,7 +6,9 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from autoscaler.instances.transitions import LifecycleState
+from knoll.messages.assignments import ASSIGNMENTS
+from knoll.messages.members import MEMBERS
+from knoll.redis import keys
 from knoll.values import kinds
 from tests.component.autoscaler.cluster import Cluster, cluster_on
 from tests.component.autoscaler.conftest import AutoscalerHarness
@@ -108,7 +110,7 @@ async def test_the_lease_moves_while_instances_run(cluster: Cluster) -> None:
     key = await cluster.apply(annotations=THREE)
     before = await cluster.ready(key, 3)
     # The process lives on as a node; another one takes the lease.
-    await cluster.redis.execute("SET", "knoll:lease:autoscaler", "another", "PX", 1500)
+    await cluster.redis.execute("SET", "knoll:lease:autoscaler", "another", "PX", 2500)
     await eventually(lambda: not cluster.machines["n1"].leads, condition="n1 does not lead")
     await eventually(lambda: any(each.leads for each in cluster.machines.values()), condition="there is a leader")
     assert {each.id for each in await cluster.ready(key, 3)} == {each.id for each in before}
@@ -221,7 +223,7 @@ async def test_an_instance_that_starts_elsewhere_is_released_where_it_is_armed(c
     for machine in cluster.machines.values():
         machine.armed_instances = 3
     await cluster.start()
-    keys = [
+    revisions = [
         await cluster.apply(f"r{number}-00001", annotations={"autoscaling.knative.dev/window": "1s"})
         for number in range(4)
     ]
@@ -239,7 +241,7 @@ async def test_an_instance_that_starts_elsewhere_is_released_where_it_is_armed(c
         return any(scaler.key == key and scaler.armed_count for scaler in cluster.leader.node.scalers.values())
 
     used = set()
-    for key in keys:
+    for key in revisions:
 
         async def one_is_armed(key: str = key) -> bool:
             return len(armed(key)) == 1 and is_reported(key)
@@ -258,16 +260,22 @@ async def test_an_instance_that_starts_elsewhere_is_released_where_it_is_armed(c
     assert len(used) > 1, "they are spread"
 
 
-async def test_nodes_lose_no_instance_when_redis_loses_its_data(cluster: Cluster) -> None:
+async def test_tables_that_redis_loses_are_written_again_and_no_instance_ends(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("autoscaler.link.outbox.CHECK_SECONDS", 0.5)
     await cluster.start()
     key = await cluster.apply(annotations=THREE)
     before = await cluster.ready(key, 3, on={"n1", "n2", "n3"})
-    _, assignments = await cluster.assignments.snapshot()
-    await cluster.redis.execute("DEL", "knoll:table:assignments", "knoll:table:assignments:version")
-    for name in assignments:
-        for machine in cluster.machines.values():
-            instance = machine.node.kubelet.instances.get(name) if machine.node else None
-            assert instance is None or instance.state is LifecycleState.READY
+    tables = (cluster.assignments, cluster.members)
+    entries = [set((await table.snapshot())[1]) for table in tables]
+    for name in (ASSIGNMENTS, MEMBERS):
+        await cluster.redis.execute("DEL", keys.table(name), keys.table_version(name), keys.table_changes(name))
+
+    async def written() -> bool:
+        return [set((await table.snapshot())[1]) for table in tables] == entries
+
+    await eventually(written, condition="the tables are complete again")
     assert {each.id for each in await cluster.ready(key, 3)} == {each.id for each in before}
 
 
@@ -302,7 +310,7 @@ async def test_what_mounts_a_claim_runs_where_its_content_is(cluster: Cluster) -
     assert len({each.node for each in endpoints}) == 1
     _, places = await cluster.claims.snapshot()
     assert places["uid-data"][1].node == endpoints[0].node
-    await cluster.redis.execute("SET", "knoll:lease:autoscaler", "another", "PX", 1500)
+    await cluster.redis.execute("SET", "knoll:lease:autoscaler", "another", "PX", 2500)
     await eventually(lambda: not cluster.machines["n1"].leads, condition="n1 does not lead")
     await eventually(lambda: any(each.leads for each in cluster.machines.values()), condition="there is a leader")
     other = await cluster.apply("other-00001", annotations=THREE, spec={"containers": [container], "volumes": volumes})
