@@ -338,7 +338,7 @@ async def test_the_only_machine_becomes_the_first_node_and_keeps_what_runs(
         assert all(each.timing for each in after), "they stay in service while they are taken over"
 
 
-@pytest.mark.parametrize("seed", [1])
+@pytest.mark.parametrize("seed", [1, 2])
 async def test_after_any_sequence_of_failures_exactly_the_wanted_number_runs(cluster: Cluster, seed: int) -> None:
     dice = random.Random(seed)
     await cluster.start()
@@ -363,7 +363,8 @@ async def test_after_any_sequence_of_failures_exactly_the_wanted_number_runs(clu
                 await machine.lose_power()
                 await machine.start()
             case "lease":
-                await cluster.redis.execute("DEL", "knoll:lease:autoscaler")
+                # Not deleted: another process would lead before this one has noticed.
+                await cluster.redis.execute("SET", "knoll:lease:autoscaler", "another", "PX", 1500)
         if dice.random() < 0.5:
             # Otherwise the next failure hits while this one is being dealt with.
             for other in cluster.machines.values():
