@@ -38,8 +38,8 @@ def pytest_unconfigure() -> None:
     _loop_between_tests.close()
 
 
-_ON_ASYNCIO = {"builder", "cli", "cluster", "firewall", "machines"}
-"""Folders of tests whose process runs on asyncio's own loop."""
+_ON_ASYNCIO = {"builder", "cli", "cluster", "firewall", "machines", "unit"}
+"""Folders of tests whose process runs on asyncio's own loop, and of unit tests, which look into the loop."""
 
 
 @pytest.hookimpl(optionalhook=True)
