@@ -94,7 +94,7 @@ class ProxiedRequest(Protocol):
     upstream: UpstreamConnection | None
     deadline: float
     ticket: tuple[int, int]
-    """Its place among requests that may come back from other nodes, and the generation for which that is valid."""
+    """The generation for which the second number is valid, and the request's order among those sent to other nodes."""
     size: int
     arrived_at: float
     started: float
@@ -142,7 +142,7 @@ class ProxiedRequest(Protocol):
         ...
 
     def can_be_resent(self) -> bool:
-        """Whether the whole body is at hand."""
+        """Whether the whole body is buffered."""
         ...
 
     def keep_body(self, data: bytes, done: bool) -> None:
@@ -158,7 +158,7 @@ class ProxiedRequest(Protocol):
         ...
 
     def not_taken(self, *, busy: bool) -> None:
-        """The node of the instance did not take the request; with `busy`, because it has no free slot."""
+        """Called when the node of the instance did not accept the request; `busy`: because it has no free slot."""
         ...
 
     def connection_refused(self, error: Exception) -> None:

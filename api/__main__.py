@@ -37,7 +37,7 @@ log = structlog.get_logger()
 
 DAY = 24 * 3600.0
 GATHER_SECONDS = 0.01
-"""Pause between two reads of what other processes wrote: a Service that starts is a few dozen entries."""
+"""Pause between reads of the event stream, in seconds: a Service that starts causes a few dozen entries."""
 STORE_SECONDS = 2.0
 """How long the start waits for the platform's authority in the store, in seconds."""
 
@@ -94,20 +94,20 @@ async def run(settings: ApiSettings, stop: asyncio.Event) -> None:
 
 
 async def _certificates_at_start(store: Store, settings: ApiSettings) -> own_certificate.Files:
-    """Return the certificates to serve with; from the folder alone while Redis is unavailable."""
+    """Return the certificates for HTTPS; while Redis is unavailable, those in the folder."""
     try:
         async with asyncio.timeout(STORE_SECONDS):
             await shared_authority.synchronise(store, settings.state_dir, datetime.now(UTC))
     except (KnollError, TimeoutError) as error:
-        log.warning("authority not read from the store", error=str(error) or "no answer")
+        log.warning("authority not read from the store", error=str(error) or "no response")
     return (await asyncio.to_thread(_certificates, settings))[0]
 
 
 async def _check_authority(store: Store, settings: ApiSettings, served: str, stop: asyncio.Event) -> None:
-    """Store the authority if the store has none; stop if it has another one than this process serves with.
+    """Store the authority if the store has none; stop if the stored one differs from the one that this process uses.
 
-    The supervisor then starts the process again. That happens when it started without Redis, with a folder of another
-    platform or none.
+    The supervisor then restarts the process. This happens if it started without Redis, and its folder was empty or of
+    another platform.
     """
     authority = await shared_authority.synchronise(store, settings.state_dir, datetime.now(UTC))
     if authority.certificate_pem != served.encode():

@@ -1,7 +1,7 @@
-"""The platform's authority in the store: one for all API servers, whichever machine they run on.
+"""The platform's certificate authority in the store, shared by the API servers of all machines.
 
-It is a Secret, so the store encrypts it. A folder keeps a copy: an API server that starts without Redis uses it, an
-earlier release had it there alone, and a store that lost its data gets it back.
+It is a Secret, so the store encrypts it. Each server keeps a copy in a folder: it is used when the server starts
+without Redis, and restores the authority in a store that lost its data. Earlier releases had only the folder.
 """
 
 from datetime import datetime
@@ -24,10 +24,10 @@ _ATTEMPTS = 5
 
 
 async def synchronise(store: Store, folder: Path, now: datetime) -> Issued:
-    """Return the platform's authority, and keep the folder's copy the same.
+    """Return the platform's authority, and update the folder's copy.
 
-    The first API server creates it, from its folder if there is a valid one; the others use that. It is replaced only
-    shortly before it expires.
+    The first API server stores it, from its folder if that has a valid one, otherwise a new one; the others use it. It
+    is replaced only shortly before it expires.
 
     Args: now: with a time zone.
 
@@ -45,12 +45,12 @@ async def synchronise(store: Store, folder: Path, now: datetime) -> Issued:
             try:
                 await stored_secrets.write(store, *AUTHORITY, content, stored)
             except ConflictError:
-                continue  # another API server was faster: use its authority
+                continue  # another API server stored one first: use that
             log.info("authority stored", created=not usable)
         if _differs(own_certificate.load_authority(folder), authority):
             own_certificate.keep_authority(folder, authority)
         return authority
-    raise ConflictError(f"the Secret {'/'.join(AUTHORITY)} is being changed by others")
+    raise ConflictError(f"the Secret {'/'.join(AUTHORITY)} is being changed by other processes")
 
 
 def _differs(local: Issued | None, authority: Issued) -> bool:

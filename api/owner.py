@@ -1,8 +1,8 @@
 """Writes the kubeconfig with which the platform's owner uses the API over TLS.
 
-Its token lies in the store, so that all API servers write the same one. Token and file are written at the start, and
+Its token is in the store, so that all API servers write the same one. Token and file are written at the start, and
 again when they are no longer valid: after a change of the signing key, the ServiceAccount or the address, or shortly
-before the token expires. The token that an earlier release left in the file is taken over.
+before the token expires. A token that an earlier release wrote to the file is used if it is valid.
 """
 
 import time
@@ -53,7 +53,7 @@ async def write(store: Store, redis: RedisClient, settings: ApiSettings, authori
 
 
 async def _shared_token(store: Store, redis: RedisClient, settings: ApiSettings) -> str:
-    """Return the owner's token; the first API server that finds no valid one creates it for all."""
+    """Return the owner's token. The first API server that finds no valid one stores it for all."""
     account = await store.get(SERVICE_ACCOUNT.id, *kubeconfig.OWNER)
     key = await token_key.shared_key(redis, settings.keyring)
     now, uid = time.time(), account["metadata"]["uid"]
@@ -73,7 +73,7 @@ async def _shared_token(store: Store, redis: RedisClient, settings: ApiSettings)
 
 
 def _read(path: Path) -> Json | None:
-    """Read a kubeconfig; None if it is missing or no YAML mapping."""
+    """Read a kubeconfig; None if it is missing or not a YAML mapping."""
     try:
         document = yaml.safe_load(path.read_bytes())
     except (OSError, yaml.YAMLError):

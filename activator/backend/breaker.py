@@ -61,11 +61,11 @@ class Breaker(Generic[W, S]):
         return self._choose(self.candidates, self._turn, self._draw)
 
     def requeue(self, waiter: W, earlier: Callable[[W], bool] | None = None) -> None:
-        """Queue a request before all others: it had a slot, but its instance did not take it.
+        """Put a request back at the head of the queue: it had a slot, but its instance did not accept it.
 
         Args:
-            earlier: whether a request arrived before this one, for those at the head of the queue; so requests that
-                come back keep their order. Those that never left the queue arrived later.
+            earlier: returns whether another request arrived before this one. It is called for the head of the queue,
+                so that requests which come back keep their order. Those that never left the queue arrived later.
         """
         queue = self.queue
         before = [] if earlier is None else list(takewhile(earlier, queue))
@@ -90,7 +90,7 @@ class Breaker(Generic[W, S]):
     def resize(self, candidates: Sequence[S], limit: int, local: int | None = None) -> list[tuple[W, S]]:
         """Replace the endpoints; removed ones keep their own counts. Returns what `dispatch` returns.
 
-        Args: local: how many of them, the first ones, run on this node; None for all.
+        Args: local: number of candidates, from the first, that run on this node; None for all.
         """
         self.candidates = candidates
         self._choose = policy(limit)

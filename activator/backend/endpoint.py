@@ -61,7 +61,7 @@ class UpstreamEndpoint(Http1ConnectionPool):
         super().__init__()
         self.id = id_
         self.node = ""
-        """The node that runs it, if that is another one: see `remote_endpoint`."""
+        """Name of the other node that runs it (`nodes.RemoteEndpoint`); empty for this node."""
         self.host = host
         self.port = port
         self.limit = limit
@@ -73,18 +73,18 @@ class UpstreamEndpoint(Http1ConnectionPool):
         self.tunnels = 0
         """Upgraded connections among them."""
         self.relayed = 0
-        """Requests that other nodes sent among them; those nodes report them."""
+        """Requests among them that other nodes sent; those nodes report them."""
         self.timing: StartTiming | None = None
         self.draining = False
         self.suspended = False
-        """It refused a connection."""
+        """Whether it recently refused a connection."""
         self.busy = False
-        """Its node had no slot for a request; always False for instances of this node."""
+        """Whether its node recently had no free slot; always False for instances of this node."""
         self.http2_pool: UpstreamPool | None = None
 
     @property
     def reachable(self) -> bool:
-        """Whether its address can be dialled."""
+        """Whether requests can be sent to it now."""
         return True
 
     def take_slot(self) -> bool:

@@ -15,7 +15,7 @@ MAX_IDLE = 1024
 
 
 class Http1ConnectionPool:
-    """Connections; implements `http1_upstream.Http1Pool`. Subclasses say how to connect."""
+    """Connections; implements `http1_upstream.Http1Pool`. Subclasses implement `dial`."""
 
     __slots__ = ("_connecting", "_tasks", "failures", "idle", "retired", "waiting")
 

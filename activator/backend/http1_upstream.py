@@ -116,18 +116,18 @@ class Http1Upstream(asyncio.Protocol):
             self._transport.resume_reading()
 
     def expects_head(self) -> bool:
-        """Whether the next byte is the first one of a response, or of none."""
+        """Whether no byte of a response has been read: the connection is idle, or waits for a head."""
         return (self._stage == _HEAD or self._stage == _IDLE) and not self._buffer
 
     def _begin(self, exchange: ProxiedRequest) -> None:
-        """Attach to a request, for subclasses; `start` has it unrolled."""
+        """Attach to a request. For subclasses; `start` does the same inline, because that is faster."""
         self.exchange = exchange
         exchange.upstream = self
         self._stage = _HEAD
         self._interim = 0
 
     def _detach(self) -> None:
-        """Detach from a request of which nothing was forwarded."""
+        """Detach from a request that was not forwarded."""
         if self.exchange is not None:
             self.exchange.upstream = None
         self.exchange = None

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol, TypeVar
 
 LOCAL_ADVANTAGE = 4
-"""An instance of this node is preferred until it has twice as many requests as one of another node, and these more."""
+"""An instance of this node is preferred until it has twice as many requests as one of another node, plus this."""
 
 
 class EndpointCandidate(Protocol):
@@ -15,7 +15,7 @@ class EndpointCandidate(Protocol):
 
     in_flight: int
     relayed: int
-    """Those of them that other nodes sent."""
+    """Requests among them that other nodes sent."""
     limit: int
     """Limit of concurrent requests; 0 is no limit."""
 
@@ -81,13 +81,13 @@ Policy = Callable[[Sequence[S], int, Callable[[], float]], S | None]
 def local_first(candidates: Sequence[S], local: int, choose: Policy[S]) -> Policy[S]:
     """Return a policy that prefers the instances of this node.
 
-    With a limit, those of other nodes get what these have no slot for. Without one, they get a request when this node
-    keeps its own instance much busier (`LOCAL_ADVANTAGE`), so that a node at which all requests arrive uses the others.
-    Requests that other nodes sent do not count: two nodes would exchange their requests.
+    With a limit, instances of other nodes get requests for which this node has no free slot. Without one, they get a
+    request when the instance here is much busier (`LOCAL_ADVANTAGE`), so that a node at which all requests arrive uses
+    the others. Requests that other nodes sent are not counted, otherwise two nodes would exchange their requests.
 
     Args:
         candidates: the first `local` ones run on this node; the policy is for these candidates only.
-        choose: the policy among instances of one kind.
+        choose: the policy that is applied to local and to remote instances separately.
     """
     near, far = candidates[:local], candidates[local:]
 

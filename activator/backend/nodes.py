@@ -19,13 +19,13 @@ from knoll.messages.nodes import Node
 CONNECT_SECONDS = 5.0
 """Time for a connection with its TLS handshake."""
 LOST_SECONDS = 4
-"""A machine that does not acknowledge for this long is lost: a power cut sends no reset."""
+"""A machine that acknowledges nothing for this long is considered lost: a machine without power sends no reset."""
 
 _tickets = itertools.count(1)
 
 
 def prepare(transport: asyncio.BaseTransport) -> None:
-    """Let the kernel send small lines at once, and end the connection when the other machine is gone."""
+    """Set socket options: send small writes at once, and end the connection when the other machine is lost."""
     connection: socket.socket = transport.get_extra_info("socket")
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for option, value in (
@@ -44,7 +44,7 @@ class NodeRelay(Http1ConnectionPool):
     __slots__ = ("_context", "_slot_free", "node")
 
     def __init__(self, node: Node, context: Callable[[], ssl.SSLContext | None], slot_free: SlotFree) -> None:
-        """Args: context: returns what certifies this node to others; None before it has a certificate."""
+        """Args: context: returns the TLS context with the certificate of this node; None before it has one."""
         super().__init__()
         self.node = node
         self._context = context
@@ -71,12 +71,12 @@ class NodeRelay(Http1ConnectionPool):
             raise OSError(f"the node {node.name} ended the connection")
         if node_name(transport.get_extra_info("peercert")) != node.name:
             transport.abort()
-            raise OSError(f"{node.address}:{node.relay_port} has the certificate of another node than {node.name}")
+            raise OSError(f"{node.address}:{node.relay_port} has a certificate that is not for the node {node.name}")
         prepare(transport)
         return protocol
 
     def forward(self, exchange: ProxiedRequest, fresh: bool) -> None:
-        """Send a request that has a slot. Args: fresh: over a new connection only."""
+        """Send a request that has a slot. Args: fresh: use a new connection."""
         idle = self.idle
         if idle and not fresh:
             idle.pop().start(exchange)
@@ -87,7 +87,7 @@ class NodeRelay(Http1ConnectionPool):
 class RemoteEndpoint(UpstreamEndpoint):
     """An instance of another node.
 
-    Its slots are counted here as far as this worker uses them; that node decides.
+    Only the slots that this worker uses are counted here; the other node decides whether one is free.
     """
 
     __slots__ = ("_nodes", "lines")
@@ -104,11 +104,11 @@ class RemoteEndpoint(UpstreamEndpoint):
 
     def forward(self, exchange: ProxiedRequest, fresh: bool = False) -> None:
         if exchange.ticket[0] != exchange.generation:
-            # Requests are admitted in order of arrival, so this is the order in which those that come back are queued.
+            # Requests are admitted in order of arrival, so those that come back are queued in this order.
             exchange.ticket = (exchange.generation, next(_tickets))
         relay = self._nodes.relay(self.node)
         if relay is None:
-            exchange.connection_refused(OSError(f"the node {self.node} is away"))
+            exchange.connection_refused(OSError(f"the node {self.node} is not available"))
         else:
             relay.forward(exchange, fresh)
 
@@ -118,26 +118,26 @@ def _no_http2(_: Dialer) -> UpstreamPool:
 
 
 class Nodes:
-    """The copy of the table of nodes, and the connections to each of them."""
+    """The other nodes in the table of nodes, and the connections to each of them."""
 
     def __init__(self, slot_free: SlotFree, changed: Callable[[], None]) -> None:
-        """Args: changed: called when other nodes can be reached than before."""
+        """Args: changed: called when the set of reachable nodes changes."""
         self.name = ""
         """Name of this node; empty on a single machine."""
         self.context: ssl.SSLContext | None = None
-        """Certifies this node to others; None before it has a certificate."""
+        """TLS context with the certificate of this node; None before it has one."""
         self.members: set[str] = set()
-        """Names of the nodes in the table: others have no business here, whatever their certificates say."""
+        """Names of the nodes in the table. Requests of others are not accepted, even with a valid certificate."""
         self._slot_free = slot_free
         self._changed = changed
         self._relays: dict[str, NodeRelay] = {}
 
     def remote(self, name: str) -> str:
-        """Return the name of another node; empty for this one."""
+        """Return the name, or an empty string if it is that of this node."""
         return "" if name == self.name else name
 
     def relay(self, name: str) -> NodeRelay | None:
-        """Return the connections to a node; None while it is away."""
+        """Return the connections to a node; None while it is not in the table."""
         return self._relays.get(name)
 
     def replace(self, entries: Mapping[str, Node]) -> None:

@@ -1,7 +1,7 @@
 """Connections to the relay of another node: HTTP/1.1, with the lines of `wire.relay_lines` before requests.
 
-A request whose body is complete and small is written at once. Of another one, only the head is written until the owner
-of the instance has a slot and a connection for it: a body that was sent could not be sent again elsewhere.
+A request whose body is complete and small is written at once. For other requests only the head is written until the
+owner of the instance has a slot and a connection: a body that was sent could not be sent again elsewhere.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ class RelayTarget(Protocol):
     """The endpoint of a request: an instance of another node."""
 
     lines: tuple[bytes, bytes]
-    """What precedes a complete request, and one whose body is held."""
+    """The line before a complete request, and the line before a request whose body is held."""
 
 
 class RelayUpstream(Http1Upstream):
@@ -34,13 +34,13 @@ class RelayUpstream(Http1Upstream):
     def __init__(self, pool: Http1Pool, slot_free: SlotFree) -> None:
         super().__init__(pool)
         self.ready: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-        """Whether the node takes requests on this connection; set once it says so, or ends the connection."""
+        """Whether the node accepts requests on this connection; set when it sends `ready` or the connection ends."""
         self._pool = pool
         self._slot_free = slot_free
         self._held = False
-        """The body of the request waits for `granted`."""
+        """Whether the body of the request waits for `granted`."""
         self._statement = b""
-        """The beginning of a line that is incomplete."""
+        """The part of an incomplete line that has arrived."""
 
     # --- called by a request
 
@@ -97,13 +97,13 @@ class RelayUpstream(Http1Upstream):
         if self._held and exchange.head.idempotent:
             exchange.connection_refused(error or ConnectionError("its node closed the connection"))
         else:
-            # Unlike an instance, a node may be lost at any time: what may be repeated is sent to another one.
+            # Unlike an instance, a node may be lost at any time: an idempotent request is sent to another one.
             exchange.upstream_lost("its node closed the connection", reused=True)
 
-    # --- what the owner of the instance says
+    # --- lines from the owner of the instance
 
     def _read_statements(self, data: bytes) -> bytes:
-        """Read the lines of the owner; returns what follows them."""
+        """Handle the owner's lines; returns the data after them."""
         data, self._statement = self._statement + data, b""
         while data[:1] == MARK[:1]:
             line, end, rest = data.partition(b"\r\n")
@@ -112,13 +112,13 @@ class RelayUpstream(Http1Upstream):
                 return b""
             parsed = parse_statement(line)
             if parsed is None:
-                self._fail("its node violated the protocol of relays")
+                self._fail("its node violated the relay protocol")
                 return b""
             data = rest
-            self._take(*parsed)
+            self._handle(*parsed)
         return data
 
-    def _take(self, verb: Verb, text: str) -> None:
+    def _handle(self, verb: Verb, text: str) -> None:
         exchange = self.exchange
         if verb is Verb.READY:
             if not self.ready.done():
@@ -135,7 +135,7 @@ class RelayUpstream(Http1Upstream):
             if exchange is not None and (self._held or exchange.can_be_resent()):
                 exchange.not_taken(busy=False)
             elif exchange is not None:
-                exchange.upstream_lost("its node violated the protocol of relays", reused=False)
+                exchange.upstream_lost("its node violated the relay protocol", reused=False)
         elif exchange is None:
             self._transport.abort()  # a statement about no request
         elif verb is Verb.GRANTED:
@@ -143,14 +143,14 @@ class RelayUpstream(Http1Upstream):
                 self._held = False
                 exchange.send_pending_body(self)
         elif not self._held and not exchange.can_be_resent():
-            self._fail("its node violated the protocol of relays")
+            self._fail("its node violated the relay protocol")
         else:
             self._detach()
             self._pool.return_connection(self)
             if verb is Verb.BUSY:
                 exchange.not_taken(busy=True)
             else:
-                exchange.connection_refused(OSError(text or "its node does not have it"))
+                exchange.connection_refused(OSError(text or "its node does not run it"))
 
     def _end(self, exchange: ProxiedRequest, rest: bytes) -> None:
         if rest[:1] != MARK[:1]:

@@ -16,9 +16,9 @@ FOREVER = float("inf")
 BUSY_SECONDS = 0.02
 """How long an instance of another node is skipped after that node had no slot for a request."""
 OFFER_SECONDS = 0.002
-"""How long a released slot is left to other workers when it is their turn; half as long at least, half more at most."""
+"""Mean time that a released slot is left to other workers when it is their turn; it varies by up to half of this."""
 OFFER_NODES_SECONDS = 0.006
-"""The same for other nodes, which have to be told over the network."""
+"""The same for other nodes, which are notified over the network."""
 
 
 class RevisionHost(Protocol):
@@ -45,11 +45,11 @@ class RevisionHost(Protocol):
         ...
 
     def other_node(self, node: str) -> str:
-        """Return the name of a node; empty for this one."""
+        """Return the name, or an empty string if it is that of this node."""
         ...
 
     def new_remote_endpoint(self, revision: str, id_: str, node: str, limit: int) -> UpstreamEndpoint:
-        """Make the endpoint of an instance of another node."""
+        """Create the endpoint of an instance of another node."""
         ...
 
     def announce_waiting(self, revision: str, waiting: bool) -> None:
@@ -57,7 +57,7 @@ class RevisionHost(Protocol):
         ...
 
     def offer_slot(self, revision: str, dispatch: Callable[[], None], hold: float) -> None:
-        """Offer a free slot to the other workers, and call `dispatch`, about `hold` seconds later."""
+        """Offer a free slot to the other workers, and call `dispatch` about `hold` seconds later."""
         ...
 
 
@@ -81,9 +81,9 @@ class RevisionBackend:
         self._host = host
         self._waiting_announced = False
         self.awaited_by_others = False
-        """Requests are queued in other workers or on other nodes for slots of this revision."""
+        """Whether requests for slots of this revision are queued in other workers or on other nodes."""
         self.cold = True
-        """No instance can be reached."""
+        """Whether no instance can be reached."""
         self._sharing = SlotSharing(name)
         self.routes: set[str] = set()
         """Entries of the routing table that lead here."""
@@ -178,7 +178,7 @@ class RevisionBackend:
         self._admit(self.breaker.resize(candidates, self.policy.concurrency, len(local)))
 
     def nodes_changed(self) -> None:
-        """Other nodes can be reached than before."""
+        """Called when the set of reachable nodes has changed."""
         if any(endpoint.node for endpoint in self.endpoints.values()):
             self._resize()
 
@@ -208,26 +208,26 @@ class RevisionBackend:
             self._resize()
 
     def instance_free(self, instance: str) -> bool:
-        """Another node has a free slot of its instance; returns whether a request was queued for it."""
+        """Called when another node has a free slot of its instance; returns whether a request was queued."""
         endpoint, waiting = self.endpoints.get(instance), bool(self.breaker.queue)
         if endpoint is not None:
             self._set_free(endpoint)
         return endpoint is not None and waiting
 
     def await_slot(self, waiter: RelayWaiter, instance: str) -> None:
-        """Another node was told that an instance of this node is busy."""
+        """Called when another node was told that an instance of this node is busy."""
         self._sharing.add(waiter, instance)
         self.awaited_by_others = True
         self._announce_waiting()
 
     def stop_awaiting(self, waiter: RelayWaiter) -> None:
-        """Another node got the slot that it waited for, or needs none any more."""
+        """Called when another node has the slot that it waited for, or no longer needs one."""
         if self._sharing.other_nodes:
             self._sharing.remove(waiter)
             self._sharing_changed()
 
     def set_awaited_by_workers(self, awaited: bool) -> None:
-        """Requests are queued in other workers of this node, or not any more."""
+        """Args: awaited: whether requests are queued in other workers of this node."""
         self._sharing.other_workers = awaited
         self.awaited_by_others = bool(self._sharing)
 
@@ -252,7 +252,7 @@ class RevisionBackend:
             self.dispatch()
 
     def _share_slot(self, endpoint: Backend) -> None:
-        """A slot is free, and others wait for it as well."""
+        """Decide who gets a free slot that others wait for as well."""
         sharing, hold = self._sharing, 0.0
         if sharing.next_turn():
             hold = OFFER_NODES_SECONDS if sharing.other_nodes else OFFER_SECONDS
@@ -270,7 +270,7 @@ class RevisionBackend:
         self._announce_waiting()
 
     def slot_released_elsewhere(self) -> None:
-        """A slot may have been released in another worker of this node."""
+        """Called when a slot may have been released in another worker of this node."""
         if self.breaker.queue:
             self.dispatch()
         self._offer_to_nodes()
@@ -286,12 +286,12 @@ class RevisionBackend:
             self._announce_waiting()
 
     def in_flight_by_endpoint(self) -> dict[str, int]:
-        """Requests in each instance that arrived at this node; empty for fewer than two instances."""
+        """Return the requests in each instance that arrived at this node; empty for fewer than two instances."""
         if len(self.endpoints) < 2:
             return {}
         counts = {name: endpoint.in_flight - endpoint.relayed for name, endpoint in self.endpoints.items()}
         return {name: count for name, count in counts.items() if count}
 
     def in_flight(self) -> int:
-        """Requests that arrived at this node in instances that are in the endpoint table."""
+        """Return how many requests that arrived at this node are in instances of the endpoint table."""
         return sum(endpoint.in_flight - endpoint.relayed for endpoint in self.endpoints.values())

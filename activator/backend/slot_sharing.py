@@ -1,19 +1,19 @@
-"""Whose turn it is when a slot is released, and other processes or nodes wait for slots of the same revision. Pure.
+"""Decides who gets a released slot when other processes or nodes wait for slots of the same revision. Pure.
 
-A node whose request found no slot is told that one is free, over the connection on which it was told that none was, and
-the slot is left to it for a moment. It need not ask again and again, and its requests get their turns beside those that
-are queued here. It declines if it has no request any more.
+A node that was told `busy` is told `free` over the same connection, and the slot is left to it for a moment. So it need
+not ask repeatedly, and its requests take turns with those that are queued here. It declines if it no longer has a
+request.
 """
 
 from collections import OrderedDict
 from typing import Protocol
 
 MAX_OFFERS = 4
-"""Offers to a node that neither takes nor declines them; after these it has to ask again."""
+"""Offers to a node that neither accepts nor declines them; after these it has to ask again."""
 
 
 class RelayWaiter(Protocol):
-    """The connection of another node, on which it was told that an instance is busy."""
+    """A connection on which another node was told that an instance is busy."""
 
     def offer(self, revision: str, instance: str) -> bool:
         """Tell the node that a slot is free; returns False if the connection is gone or in use."""
@@ -23,18 +23,18 @@ class RelayWaiter(Protocol):
 
 
 class SlotSharing:
-    """Others that wait for slots of one revision."""
+    """The other workers and nodes that wait for slots of one revision."""
 
     def __init__(self, revision: str) -> None:
         self._revision = revision
         self.other_workers = False
-        """Requests are queued in other workers of this node."""
+        """Whether requests are queued in other workers of this node."""
         self._waiters: OrderedDict[RelayWaiter, tuple[str, int]] = OrderedDict()
         """In the order of their turns: the instance that was busy, and the number of offers."""
         self._turn = 0
 
     def __bool__(self) -> bool:
-        """Whether anything waits elsewhere."""
+        """Whether other workers or nodes wait."""
         return self.other_workers or bool(self._waiters)
 
     @property
@@ -43,23 +43,23 @@ class SlotSharing:
         return bool(self._waiters)
 
     def add(self, waiter: RelayWaiter, instance: str) -> None:
-        """Another node was told that an instance is busy."""
+        """Add a node that was told that an instance is busy."""
         self._waiters[waiter] = (instance, 0)
 
     def remove(self, waiter: RelayWaiter) -> None:
-        """A node has a slot, or needs none."""
+        """Remove a node that has a slot, or needs none."""
         self._waiters.pop(waiter, None)
 
     def next_turn(self) -> bool:
-        """Return whether the slot that is released now is for the others.
+        """Return whether the slot that is released now is for others.
 
-        The requests queued here are one party, other workers are one, and each waiting node is one.
+        The turns go round between the requests queued here, the other workers together, and each waiting node.
         """
         self._turn = (self._turn + 1) % (1 + self.other_workers + len(self._waiters))
         return self._turn != 0
 
     def offer(self, instance: str = "") -> None:
-        """Tell the node that waits longest that a slot is free. Args: instance: empty if it is not known."""
+        """Tell the node whose turn it is that a slot is free. Args: instance: empty if it is not known."""
         while self._waiters:
             waiter, (busy_instance, offers) = self._waiters.popitem(last=False)
             if waiter.offer(self._revision, instance or busy_instance):

@@ -9,7 +9,7 @@ BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.
 """Upper bounds of the histograms' buckets, seconds."""
 
 _BOUNDS = sorted({*BUCKETS, *(latency_bounds(bucket)[1] for bucket in range(latency_bucket(3600.0)))})
-"""Upper bounds of cells that lie in one bucket of the histogram and in one of the report: a request is counted once."""
+"""Upper bounds of cells, each within one bucket of the histogram and one of the report: a request is counted once."""
 _REPORT_BUCKETS = [latency_bucket(bound * 0.9999) for bound in _BOUNDS] + [latency_bucket(3600.0)]
 """The report's bucket of each cell; the factor keeps a bound in its bucket despite rounding."""
 
@@ -54,7 +54,7 @@ class Stats:
         self._answers = self._errors = 0
         self._buckets: dict[int, int] = {}
         self._cells = [0] * (len(_BOUNDS) + 1)
-        """Responses that are not yet in `_buckets` and in the histogram, and the sum of their durations."""
+        """Responses by cell that are not yet in `_buckets` and the histogram; `_seconds` has their total duration."""
         self._seconds = 0.0
         self._area = 0.0
         self._last = now
@@ -94,7 +94,7 @@ class Stats:
         self._seconds += seconds
 
     def _spread_cells(self) -> None:
-        """Add what was counted in cells to the histogram and to the report."""
+        """Move the counts of the cells to the histogram and the report."""
         if not self._seconds and not any(self._cells):
             return
         for cell, count in enumerate(self._cells):

@@ -76,7 +76,7 @@ class Http1Connection(Http1ResponseWriter, asyncio.Protocol):
         self._unsent = 0
         self._forwarding_cache = (b"\n", b"")
         self._expects_plain = True
-        """No head of this connection has had fields that a proxy interprets, except Host."""
+        """Whether to try `read_plain_request`; False once it could not read a head of this connection."""
 
     @property
     def peer(self) -> Peer:
@@ -202,7 +202,7 @@ class Http1Connection(Http1ResponseWriter, asyncio.Protocol):
         self._start(head, data[end + 4 :])
 
     def _read_plain_head(self, data: bytes) -> None:
-        """Read a head that is all of the data; most have no body and nothing to remove."""
+        """Read a head that is all of the data. Most such requests have no body, and no field to remove."""
         head = read_plain_request(data, self._forwarding_cache[0])
         if head is None:
             # A client that sends `Connection: keep-alive` sends it with each request.
@@ -378,11 +378,11 @@ class Http1Connection(Http1ResponseWriter, asyncio.Protocol):
         return self._mode == _HEAD and not self._buffer and not self._closing
 
     def skip_body(self) -> None:
-        """The body of the current request is not sent after all."""
+        """Expect no body of the current request: the client will not send it."""
         self._mode = _BUSY
 
     def discard_input(self) -> None:
-        """Read no more requests, and let the peer close the connection."""
+        """Read no more requests; the peer closes the connection."""
         self._mode, self._remaining, self._buffer = _LINGER, LINGER_BYTES, b""
         self._closing = True
         self._last_activity = self.proxy.time()

@@ -79,7 +79,7 @@ class Http2Stream(Exchange):
         self._closed = False
         self._unsent, self._last_progress = 0, 0.0
         self._end_due = 0.0
-        """When the client must have ended a body that is complete and has its response; 0 if it does not matter."""
+        """Time by which the client must send END_STREAM after a complete body and response; 0 without such a limit."""
 
     @property
     def peer(self) -> Peer:
@@ -172,7 +172,7 @@ class Http2Stream(Exchange):
             self.connection.codec.acknowledge(held, self.id)
 
     def sweep(self, now: float) -> None:
-        """Reset the stream if the client neither reads a finished response nor ends its body; called once a second."""
+        """Reset the stream if the client stops reading, or does not end its body in time; called once a second."""
         if self._end_due:
             if now > self._end_due:
                 self._end(ErrorCode.NO_ERROR)
@@ -256,8 +256,8 @@ class Http2Stream(Exchange):
         self._closed = True
         if not self.body_done:
             if not self._remaining:
-                # Only its END_STREAM is missing, which may be on its way. Python's httpcore fails when it sends that on
-                # a stream that was reset, and the response is lost.
+                # Only END_STREAM is missing, and it may be on its way. Python's httpcore fails when it sends END_STREAM
+                # on a stream that was reset, and loses the response.
                 self._end_due = self.proxy.time() + END_SECONDS
                 return
             # RFC 9113 §8.1: the response is complete, the rest of the request is not needed.

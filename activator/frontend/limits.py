@@ -7,6 +7,6 @@ IDLE_BEFORE_CLOSE_SECONDS = 1.0
 SEND_SECONDS = 60.0
 """How long a client may read nothing of a response whose request is over, as nginx's `send_timeout`."""
 END_SECONDS = 5.0
-"""How long the END_STREAM of a body may take whose declared length has arrived and whose response is complete."""
+"""How long a client may take to send END_STREAM after a body of the declared length and the complete response."""
 LINGER_BYTES = 16 * 1024 * 1024
 """Bytes read and discarded after the last response of a connection, so that the client gets to read it."""

@@ -1,4 +1,4 @@
-"""The port for other nodes: mutual TLS by the platform's authority."""
+"""The port for other nodes: mutual TLS with certificates of the platform's authority."""
 
 import asyncio
 import socket
@@ -16,14 +16,14 @@ from activator.routing.proxy_state import ProxyState
 log = structlog.get_logger()
 
 MAX_HANDSHAKES = 256
-"""Handshakes at once of one address, so that a client without a certificate keeps no node out."""
+"""Concurrent handshakes per client address, so that a client without a certificate cannot lock nodes out."""
 
 
 class RelayListener:
     """Accepts connections of other nodes."""
 
     def __init__(self, proxy: ProxyState, context: Callable[[], ssl.SSLContext | None]) -> None:
-        """Args: context: returns what a new connection uses; None before this node has a certificate."""
+        """Args: context: returns the TLS context of new connections; None before this node has a certificate."""
         self._proxy = proxy
         self._context = context
         self._accepting: list[asyncio.Task[None]] = []
@@ -68,7 +68,7 @@ class RelayListener:
                 connection.close()
 
     async def close(self) -> None:
-        """Stop accepting, and wait for handshakes; open connections stay."""
+        """Stop accepting, and wait for handshakes; open connections are kept."""
         for task in self._accepting:
             task.cancel()
         self._accepting.clear()

@@ -1,7 +1,7 @@
-"""Connections of other nodes, whose requests go to one instance of this node each: see `wire.relay_lines`.
+"""Connections of other nodes. Each request names the instance of this node that it is for: see `wire.relay_lines`.
 
-A relayed request was routed, queued, given forwarding fields, logged and counted where it arrived, and its time-outs
-are watched there. Here it takes a slot of its instance, or is given back at once.
+The node where a request arrived routes, queues, logs and counts it, adds forwarding fields and watches its time-outs.
+Here it takes a slot of its instance, or is returned at once.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ from knoll.auth.node_identity import node_name
 log = structlog.get_logger()
 
 _MAX_MESSAGE = MAX_LINE + 2 * MAX_HEAD
-"""Bytes of the line and the head, which has forwarding fields in addition to those of the client."""
+"""Bytes of the line and the head, which contains forwarding fields in addition to the client's fields."""
 
 
 class RelayConnection(Http1Connection):
@@ -33,7 +33,7 @@ class RelayConnection(Http1Connection):
     node: str
     """The node at the other end."""
     _held: bool
-    """The body of the request is held there until it is granted."""
+    """Whether the other node holds the body of the request until it gets `granted`."""
 
     # --- the connection
 
@@ -57,9 +57,9 @@ class RelayConnection(Http1Connection):
             self._transport.abort()
 
     def retire(self) -> None:
-        """The worker drains: take no more requests. Called again until the connection has ended.
+        """Take no more requests, because the worker drains. Called repeatedly until the connection has ended.
 
-        The other node closes it: if this one did, a request on its way would be lost.
+        The other node closes the connection: if this one did, a request in transit would be lost.
         """
         self._retiring = True
         if self.is_idle:
@@ -110,7 +110,7 @@ class RelayConnection(Http1Connection):
         self._start(head, data[end:])
 
     def _declined(self, target: Target) -> None:
-        """The node has no request for the slot that it was offered."""
+        """Handle that the node has no request for the slot that it was offered."""
         revision = self.proxy.revisions.get(target.revision)
         if revision is not None:
             revision.stop_awaiting(self)
@@ -123,7 +123,7 @@ class RelayConnection(Http1Connection):
     # --- see Exchange
 
     def begin(self) -> None:
-        """Take a slot of the instance, or give the request back."""
+        """Take a slot of the instance, or return the request to its node."""
         target = self.head.relayed
         assert target is not None
         self._held = target.mode is Mode.HELD
@@ -134,10 +134,10 @@ class RelayConnection(Http1Connection):
             self._write(statement(Verb.CLOSING))
             self.discard_input()
         elif revision is None or endpoint is None or endpoint.node or not revision.routes:
-            # Before this worker has the policy of a revision, it does not know its limit either.
+            # Without routes, this worker does not have the policy of the revision, and so not its limit.
             self._give_back(Verb.GONE)
         elif self.node not in self.proxy.nodes.members:
-            self._give_back(Verb.GONE)  # it was removed, and its certificate is still valid
+            self._give_back(Verb.GONE)  # the node was removed, but its certificate is still valid
         elif endpoint.take_slot():
             endpoint.relayed += 1
             revision.stop_awaiting(self)
@@ -148,7 +148,7 @@ class RelayConnection(Http1Connection):
             self._give_back(Verb.BUSY)
 
     def _give_back(self, verb: Verb, reason: str = "") -> None:
-        """Nothing was forwarded, and nothing will be."""
+        """Return the request to its node; it was not forwarded."""
         self._write(statement(verb, reason))
         if self._held:
             self.skip_body()
@@ -163,7 +163,7 @@ class RelayConnection(Http1Connection):
     def connection_refused(self, error: Exception) -> None:
         target = self.head.relayed
         assert target is not None
-        if target.mode is Mode.HELD and not self._held:  # its body has left the node that could send it elsewhere
+        if target.mode is Mode.HELD and not self._held:  # its body was sent, so the other node cannot send it elsewhere
             self._fail(502, f"the instance cannot be reached: {error or 'timed out'}")
         else:
             self._give_back(Verb.REFUSED, str(error) or "timed out")

@@ -1,4 +1,4 @@
-"""The activator as one of several: the table of nodes, this node's certificate, and the port for the others."""
+"""What an activator needs on one of several machines: table of nodes, certificate, and the port for other nodes."""
 
 import asyncio
 import socket
@@ -15,10 +15,10 @@ from knoll.tables.protocol import Table
 
 
 class Relay:
-    """What a worker needs to reach other nodes, and to be reached by them."""
+    """Lets a worker reach other nodes, and be reached by them."""
 
     def __init__(self, proxy: ProxyState, folder: Path, table: Table[Node]) -> None:
-        """Args: folder: with the certificate of this node."""
+        """Args: folder: contains the certificate of this node."""
         self._nodes = proxy.nodes
         self._certificate = NodeCertificate(folder, proxy.nodes)
         self._listener = RelayListener(proxy, lambda: self._certificate.accepting)
@@ -26,7 +26,7 @@ class Relay:
         self._entries: dict[str, Node] = {}
 
     def works(self) -> list[Coroutine[Any, Any, None]]:
-        """Return what runs until the worker ends."""
+        """Return the coroutines that run until the worker ends."""
         following = follow_table(self._table, self._entries, self._changed, asyncio.Event())
         return [following, self._certificate.run()]
 
@@ -38,5 +38,5 @@ class Relay:
         self._listener.open(sockets)
 
     async def close(self) -> None:
-        """Stop accepting; open connections stay."""
+        """Stop accepting; open connections are kept."""
         await self._listener.close()

@@ -106,7 +106,7 @@ async def run(
         proxy.nodes.name = settings.node
         relay = None
         if settings.node and settings.node_dir is not None:
-            # An activator without a port of its own for other nodes still reaches them.
+            # Without a relay port, this activator still reaches the other nodes.
             relay = Relay(proxy, settings.node_dir, RedisTable(redis, NODES, Node))
             works += relay.works()
         if parent is None:

@@ -222,9 +222,9 @@ class Exchange(ClientSide):
         self._leave(endpoint)
 
     def not_taken(self, *, busy: bool) -> None:
-        """The node of the instance did not take the request: nothing was forwarded, and it keeps its place.
+        """Called when the node of the instance did not accept the request; it returns to its place in the queue.
 
-        Args: busy: no slot was free; without it, the connection takes no more requests.
+        Args: busy: whether no slot was free. Otherwise the connection accepts no more requests.
         """
         endpoint, revision = self.endpoint, self.revision
         assert endpoint is not None
@@ -235,7 +235,7 @@ class Exchange(ClientSide):
         self._leave(endpoint)
 
     def _arrived_after(self, other: ProxiedRequest) -> bool:
-        """Whether it arrived after another one, as far as both were sent to other nodes."""
+        """Whether it arrived after another request that was also sent to another node and came back."""
         return other.ticket[0] == other.generation and other.ticket[1] < self.ticket[1]
 
     def _queue_again(self) -> None:
@@ -249,7 +249,7 @@ class Exchange(ClientSide):
         self.deadline = self.arrived_at + timeout if timeout else FOREVER
 
     def _leave(self, endpoint: Backend) -> None:
-        """Release a slot that was not used; the request waits for another one, unless it got one already."""
+        """Release a slot that was not used; the request waits for another one, unless it already has one."""
         revision = self.revision
         revision.release(endpoint)
         if self.state is QUEUED and revision.deleted_reason:
@@ -363,7 +363,7 @@ class Exchange(ClientSide):
             self.abort_response()
 
     def can_be_resent(self) -> bool:
-        """Whether the whole body is at hand."""
+        """Whether the whole body is buffered."""
         return self.body_done and self.pending_size <= MAX_REPLAY
 
     # --- called by the deadline watch

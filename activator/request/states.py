@@ -41,7 +41,7 @@ class RequestEvent(Enum):
     ALL_SLOTS_TAKEN = "all slots taken"  # begin
     LOCAL_RESPONSE = "local response"  # begin: no such host, a redirect, a full queue
     CONNECTION_REFUSED = "connection refused"  # connection_refused; another endpoint is tried
-    INSTANCE_BUSY = "instance busy"  # not_taken: its node has no slot for it
+    INSTANCE_BUSY = "instance busy"  # not_taken; its node has no free slot
     CONNECTION_REFUSED_TOO_LONG = "connection refused too long"  # connection_refused, after RETRY_CONNECT_SECONDS
     RESPONSE_STARTED = "response started"  # response_head
     RESPONSE_COMPLETE = "response complete"  # response_head, response_body
@@ -70,7 +70,7 @@ TRANSITIONS: Mapping[tuple[RequestState, RequestEvent], RequestState] = MappingP
         (QUEUED, RequestEvent.CLIENT_GONE): IDLE,
         (QUEUED, RequestEvent.INTERNAL_ERROR): IDLE,  # 500
         (SENT, RequestEvent.CONNECTION_REFUSED): QUEUED,  # at the head of the queue
-        (SENT, RequestEvent.INSTANCE_BUSY): QUEUED,  # in its old place
+        (SENT, RequestEvent.INSTANCE_BUSY): QUEUED,  # in its previous place
         (SENT, RequestEvent.CONNECTION_REFUSED_TOO_LONG): IDLE,  # 502
         (SENT, RequestEvent.RESPONSE_STARTED): STREAMING,
         (SENT, RequestEvent.RESPONSE_COMPLETE): IDLE,

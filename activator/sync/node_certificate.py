@@ -1,4 +1,4 @@
-"""The certificate of this node, for connections between nodes: read from a folder, again when its files change."""
+"""Reads the certificate of this node, for connections between nodes, and reads it again when the files change."""
 
 import asyncio
 import ssl
@@ -12,11 +12,11 @@ log = structlog.get_logger()
 
 AUTHORITY, CERTIFICATE, KEY = "ca.pem", "node.pem", "node.key.pem"
 CHECK_SECONDS = 1.0
-"""Interval between looks at the files."""
+"""Interval between checks of the files."""
 
 
 def contexts(folder: Path) -> tuple[ssl.SSLContext, ssl.SSLContext]:
-    """Return what accepts connections of other nodes, and what connects to them.
+    """Return the TLS context that accepts connections of other nodes, and the one that connects to them.
 
     Raises: OSError: a file is missing or not valid; ssl.SSLError is a subclass.
     """
@@ -32,10 +32,10 @@ def contexts(folder: Path) -> tuple[ssl.SSLContext, ssl.SSLContext]:
 
 
 class NodeCertificate:
-    """The contexts of new connections; connections that are open keep theirs."""
+    """The TLS contexts of new connections; open connections keep theirs."""
 
     def __init__(self, folder: Path, nodes: Nodes) -> None:
-        """Args: nodes: its `context` is set."""
+        """Args: nodes: its `context` is set to the one that connects."""
         self._folder = folder
         self._nodes = nodes
         self._read: tuple[tuple[int, int], ...] = ()
@@ -51,7 +51,7 @@ class NodeCertificate:
             self.update()
 
     def update(self) -> None:
-        """Read the files if they changed. Files that are replaced one after the other are read when they fit."""
+        """Read the files if they changed. While they do not match, as during a renewal, the previous ones are used."""
         try:
             files = [(self._folder / name).stat() for name in (AUTHORITY, CERTIFICATE, KEY)]
             version = tuple((file.st_mtime_ns, file.st_ino) for file in files)

@@ -57,7 +57,7 @@ _INTERPRETED_NAMES = (
     rb"|[xX]-(?i:forwarded-[^:\r\n]*+|real-ip)"
 )
 _request_fields = re.compile(rb"\n(" + _INTERPRETED_NAMES + rb"):[ \t]*+([^\r]*)").findall
-# Most fields are passed over at their first letter, without a try of each name.
+# The first letter rules out most fields, so that not every name is tried.
 _PLAIN_FIELD = rb"(?!(?=[cCeEfFhHkKpPtTuUxX])(?:" + _INTERPRETED_NAMES + rb"):)" + _WITHOUT_UNDERSCORE + rb"++" + _VALUE
 _plain_request = re.compile(
     rb"(" + _TOKEN + rb"{1,64}+) (/[\x21-\x7e\x80-\xff]*+) HTTP/1\.1\r\n"
@@ -171,13 +171,13 @@ class ResponseHead:
 
 
 def read_plain_request(wire: bytes, valid_host: bytes | None = None) -> RequestHead | None:
-    """Parse a head of HTTP/1.1 in which a proxy has nothing to interpret but Host; most requests have such a head.
+    """Parse an HTTP/1.1 head in which a proxy interprets no field except Host, as in most requests.
 
-    Returns what `read_request` does, in half the time, or None for all other heads and for whatever is not one head.
+    Returns the same as `read_request`, in half the time; None for other heads, and for data that is not one head.
 
     Args:
         wire: all that has been received.
-        valid_host: a Host that `read_request` has accepted.
+        valid_host: a Host that was accepted before.
     """
     match = _plain_request(wire)
     if match is None or len(wire) > MAX_HEAD:

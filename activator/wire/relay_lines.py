@@ -1,11 +1,11 @@
-"""The lines that activators of different nodes add to HTTP/1.1 between them. Pure.
+"""The lines that activators of different nodes send in addition to HTTP/1.1. Pure.
 
-A request to an instance of another node follows one line that names the instance, as in the PROXY protocol. It is a
-line and not a header field, so that no client and no instance can send one: clients do not reach the relay, and all
-that an instance sends stands behind the status line of its response. The owner's responses are HTTP/1.1; what it
-says about a request that it does not forward, or about a slot, is again a line.
+A request to an instance of another node is preceded by a line that names the instance, as in the PROXY protocol. It is
+a line and not a header field, so that neither a client nor an instance can send one: clients do not reach the relay,
+and everything that an instance sends comes after the status line of its response. Responses are HTTP/1.1. The owner,
+which is the node that runs the instance, uses lines for requests that it does not forward and for slots.
 
-    RELAY/1 default/hello-00001 hello-00001-x7k2p now        (a request, complete with this write)
+    RELAY/1 default/hello-00001 hello-00001-x7k2p now        (a complete request follows)
     RELAY/1 default/hello-00001 hello-00001-x7k2p held       (its body follows `granted`)
     RELAY/1 default/hello-00001 hello-00001-x7k2p declined   (no request; the answer to `free`)
     RELAY/1 ready | busy | gone | refused REASON | granted | closing | free default/hello-00001 hello-00001-x7k2p
@@ -16,25 +16,25 @@ from typing import NamedTuple
 
 MARK = b"RELAY/1 "
 MAX_LINE = 1024
-"""Bytes of a line. Names have up to 63 characters, a reason is cut."""
+"""Bytes of a line. Names have up to 63 characters; a longer reason is cut off."""
 _MAX_REASON = 400
 
 
 class Verb(Enum):
-    """What the owner of an instance says."""
+    """First word of a line that the owner of an instance sends."""
 
     READY = b"ready"
-    """The first one of a connection: the certificate was accepted. Before it, a client of TLS 1.3 does not know."""
+    """Sent first: the certificate was accepted. With TLS 1.3 a client cannot tell from the handshake alone."""
     BUSY = b"busy"
-    """No slot is free: nothing was forwarded."""
+    """No slot is free; the request was not forwarded."""
     GONE = b"gone"
-    """The instance is not in its table: nothing was forwarded."""
+    """The owner does not serve this instance to this node; the request was not forwarded."""
     REFUSED = b"refused"
-    """The instance refused the connection: nothing was forwarded."""
+    """The instance refused the connection; the request was not forwarded."""
     GRANTED = b"granted"
     """The instance is connected: the body may follow."""
     CLOSING = b"closing"
-    """The connection takes no more requests; one that crosses this line was not read."""
+    """The connection accepts no more requests; one that was sent before this line arrived was not read."""
     FREE = b"free"
     """A slot of an instance that was busy is free."""
 
@@ -82,7 +82,7 @@ def parse_request(line: bytes) -> Target | None:
 
 
 def statement(verb: Verb, text: str = "") -> bytes:
-    """Return a line of the owner. Args: text: the reason of `refused`; revision and instance of `free`."""
+    """Return a line of the owner. Args: text: the reason for `refused`; revision and instance for `free`."""
     more = "".join(letter if letter.isprintable() else " " for letter in text)[:_MAX_REASON]
     return MARK + verb.value + (b" " + more.encode("ascii", "replace") if more else b"") + b"\r\n"
 

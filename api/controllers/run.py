@@ -37,7 +37,7 @@ LEASE = "controllers"
 OWNERS_AND_OWNED = tuple(kind for kind in kinds.KINDS if kind.id != kinds.EVENT.id)
 """Kinds that the garbage collector follows: all but Events, which are many and have no owners."""
 DECODED = 64
-"""Objects of each kind that are kept decoded: those of the Services that change at the same time."""
+"""Objects of each kind that are kept decoded; enough for the Services that change at the same time."""
 
 
 def tables_on(redis: RedisClient) -> Tables:
@@ -87,8 +87,8 @@ async def run(
         nonlocal controllers, epoch
         version = (await store.list_packed(kinds.NAMESPACE.id)).version
         if version < controllers.version or redis.epoch != epoch:
-            # Redis was restored from an older file, or another server became the primary: what the last term knew is
-            # worth nothing.
+            # Redis was restored from an older file, or another server became the primary: the state of the last term
+            # is not valid any more.
             epoch = redis.epoch
             controllers = Controllers(store, tables, queue, naming, metrics=metrics)
         informers = Informers(store, [Informer(store, kind.id, decoded=DECODED) for kind in OWNERS_AND_OWNED])

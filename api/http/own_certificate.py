@@ -1,7 +1,7 @@
 """The API server's certificate and the authority that issued it, as files in a folder.
 
-Each API server has a certificate of its own. The authority is the platform's; `api.authority` keeps the folder's copy
-and the store's the same.
+Each API server has a certificate of its own. The authority is shared by the platform; `api.authority`
+keeps the folder's copy and the stored one equal.
 """
 
 import os

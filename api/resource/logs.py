@@ -45,7 +45,7 @@ class Logs:
         keyring: Keyring = PLAIN,
         machines: OtherMachines | None = None,
     ) -> None:
-        """Args: machines: where instances of other machines are; None if there are none."""
+        """Args: machines: reach the logs of instances on other machines; None on a single machine."""
         self._machines = machines or OtherMachines(None, "", None)
         self._store = store
         self._redis = redis

@@ -1,7 +1,7 @@
-"""What the machines of the platform ask of the API below `/cluster`: to join, certificates, members, images, sources.
+"""The API's endpoints for machines below `/cluster`: joining, certificates, members, images, uploaded sources.
 
-The requests authenticate by a join token, by the token of a machine's own ServiceAccount, which has no other rights, or
-(between processes) by a key that the processes share.
+Requests authenticate with a join token, with the token of the machine's own ServiceAccount, which has no other rights,
+or, between processes, with a token signed by a key that the processes share.
 """
 
 import asyncio
@@ -45,7 +45,7 @@ log = structlog.get_logger()
 
 AUTHORITY = (bootstrap.CREDENTIALS_NAMESPACE, "knoll-authority")
 KEY_ANNOTATION = "knoll.dev/node-key"
-"""Annotation of a machine's ServiceAccount: fingerprint of the only key that gets certificates of its name."""
+"""Annotation of a machine's ServiceAccount: fingerprint of the only key for which its certificates are issued."""
 TOKEN_SECONDS = 365 * 24 * 3600
 _ACCOUNT = "node-"
 _CHUNK = 1024 * 1024
@@ -57,7 +57,7 @@ def account_of(node: str) -> str:
 
 
 def members(accounts: list[Json]) -> dict[str, Json]:
-    """Return the ServiceAccounts of machines by node. Args: accounts: of the credentials' namespace."""
+    """Return the ServiceAccounts of machines by node. Args: accounts: all of the credentials' namespace."""
     named = {each["metadata"]["name"]: each for each in accounts}
     return {
         name.removeprefix(_ACCOUNT): body
@@ -102,14 +102,14 @@ class Machines:
         return _json({**issued, "bundle": base64.b64encode(stored[join_tokens.BUNDLE]).decode()}, 201)
 
     async def renew(self, request: Request) -> Response:
-        """POST `/cluster/nodes/NAME/certificate` with the machine's token: a certificate and a token for longer."""
+        """POST `/cluster/nodes/NAME/certificate` with the machine's token: a new certificate and a new token."""
         name = await self._node(request)
         if name != _node_of(request):
             raise UnauthorizedError("Unauthorized")
         return _json(await self._issued(name, await _signing_request(request)), 201)
 
     async def list_members(self, request: Request) -> Response:
-        """GET `/cluster/nodes` with a machine's token: the names of all machines, and the addresses of those alive."""
+        """GET `/cluster/nodes` with a machine's token: all machines, and the addresses of those that report."""
         await self._node(request)
         listing = await self._store.list(SERVICE_ACCOUNT.id, bootstrap.CREDENTIALS_NAMESPACE)
         _, entries = await RedisTable(self._redis, NODES, Node).snapshot()
@@ -118,20 +118,20 @@ class Machines:
         return _json({"nodes": listed})
 
     async def images(self, request: Request) -> Response:
-        """GET `/cluster/images` with a join token: the platform's images, as `docker load` reads them."""
+        """GET `/cluster/images` with a join token: the platform's images in the format of `docker load`."""
         stored = await self._join_token(request)
         upload = stored.get(join_tokens.IMAGE, b"").decode(errors="replace")
         return await self._file(bootstrap.CREDENTIALS_NAMESPACE, upload)
 
     async def script(self, request: Request) -> Response:
-        """GET `/cluster/script` with a join token: what the new machine runs."""
+        """GET `/cluster/script` with a join token: the script that the new machine runs."""
         stored = await self._join_token(request)
         token = request.headers["authorization"].partition(" ")[2].encode()
         script = stored.get(join_tokens.SCRIPT, b"").replace(join_tokens.PLACEHOLDER, token)
         return Response(script, media_type="text/x-shellscript")
 
     async def source(self, request: Request) -> Response:
-        """GET `/cluster/uploads/NAMESPACE/ID` with the shared key of processes: an uploaded source.
+        """GET `/cluster/uploads/NAMESPACE/ID` with a token of another process: an uploaded source.
 
         Raises: UnauthorizedError. NotFoundError: this machine does not have it.
         """
@@ -178,7 +178,7 @@ class Machines:
         return body
 
     async def _issued(self, name: str, signing_request: bytes) -> Json:
-        """Return a certificate for the key of a member, and a token. Raises: ConflictError: it is another key."""
+        """Return a certificate for the key of a member, and a token. Raises: ConflictError: it has another key."""
         account = await self._account(name)
         if account["metadata"]["annotations"][KEY_ANNOTATION] != _fingerprint(signing_request):
             raise ConflictError(
@@ -211,7 +211,7 @@ class Machines:
         stored = await stored_secrets.read(self._store, *AUTHORITY)
         authority = certificates.parse(stored.data.get("tls.crt", b""), stored.data.get("tls.key", b""))
         if authority is None:
-            raise StoreUnavailableError("the platform has no authority yet: the API serves HTTPS on no port")
+            raise StoreUnavailableError("the platform has no authority yet: the API does not serve HTTPS")
         return authority
 
 

@@ -1,4 +1,4 @@
-"""The platform's own credentials in Secrets, which all API servers share."""
+"""Reads and writes the Secrets with the platform's own credentials, which all API servers share."""
 
 import base64
 import time
@@ -39,7 +39,7 @@ async def write(
 ) -> None:
     """Create or replace a Secret, only if it has not changed since `before` was read.
 
-    Args: kind: type of a Secret that is created.
+    Args: kind: `type` of the Secret if it is created.
 
     Raises: ConflictError: another process changed it. StoreUnavailableError.
     """
@@ -64,4 +64,4 @@ async def write(
     try:
         await store.create(SECRET.id, core_rules.admit(created, None, SECRET))
     except AlreadyExistsError as error:
-        raise ConflictError(f"the Secret {namespace}/{name} exists already") from error
+        raise ConflictError(f"the Secret {namespace}/{name} already exists") from error

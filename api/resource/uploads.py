@@ -86,7 +86,7 @@ class Uploads:
         raise NotFoundError(f'uploads "{upload_id[:80]}" not found')
 
     def path(self, namespace: str, upload_id: str) -> Path:
-        """The file of an upload that `find` returned."""
+        """Return the path of an upload that `find` returned."""
         return self._folder / namespace / upload_id
 
     async def take(self, namespace: str, chunks: AsyncIterator[bytes], declared: int | None) -> Upload:

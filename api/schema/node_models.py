@@ -1,4 +1,4 @@
-"""Models of nodes, with the fields that are used here."""
+"""Models of Nodes, with the fields that Knoll uses."""
 
 # ruff: noqa: RUF012 (pydantic copies mutable defaults for each instance)
 
@@ -20,7 +20,7 @@ class Taint(Model):
     value: str = ""
     """Value of the taint."""
     effect: str = ""
-    """`NoSchedule`, `PreferNoSchedule` or `NoExecute`; only the taint of a cordoned node has an effect."""
+    """`NoSchedule`, `PreferNoSchedule` or `NoExecute`; only the taint of a cordoned node takes effect."""
     time_added: str = ""
     """Time at which the taint was added, RFC 3339."""
 

@@ -20,7 +20,7 @@ Docker = Callable[..., Awaitable[str]]
 """Runs `docker` with arguments and `archive` as standard input; returns the reason of a failure, or empty text."""
 
 FindArchive = Callable[[str, Json], Awaitable[Path]]
-"""Returns the uploaded archive that the source of a Build in a namespace names; see `uploads.archive`."""
+"""Returns the uploaded archive of a Build's source. Args: namespace, `spec.source`; see `uploads.archive`."""
 
 
 @dataclass(frozen=True, slots=True)

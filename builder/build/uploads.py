@@ -27,7 +27,7 @@ log = structlog.get_logger()
 async def archive(settings: BuilderSettings, redis: RedisClient, namespace: str, source_spec: Json) -> Path:
     """Return the archive of a Build's source.
 
-    An archive of another machine is kept in this machine's folder, whose clean-up removes it like the others.
+    An archive from another machine is stored in this machine's folder, and cleaned up like the others.
 
     Raises: SourceError: no machine has it. StoreUnavailableError.
     """
@@ -76,7 +76,7 @@ async def _fetched(machine: RemoteService, settings: BuilderSettings, name: str,
 
 
 async def _keep(response: "httpx.Response", path: Path) -> None:
-    """Write a response to a file, atomically. Raises: SourceError: its content is not that of its name."""
+    """Write a response to a file, atomically. Raises: SourceError: its hash is not the one in the file's name."""
     await asyncio.to_thread(path.parent.mkdir, parents=True, exist_ok=True)
     handle, part = await asyncio.to_thread(tempfile.mkstemp, suffix=".part", dir=path.parent)
     digest = hashlib.sha256()
@@ -86,7 +86,7 @@ async def _keep(response: "httpx.Response", path: Path) -> None:
                 digest.update(chunk)
                 await asyncio.to_thread(file.write, chunk)
         if f"sha256-{digest.hexdigest()}" != path.name:
-            raise SourceError(f"the upload {path.name} has another content on the machine that has it")
+            raise SourceError(f"the upload {path.name} has different content on the machine that stores it")
         await asyncio.to_thread(os.replace, part, path)
     finally:
         with contextlib.suppress(FileNotFoundError):

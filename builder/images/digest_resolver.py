@@ -103,7 +103,7 @@ class DigestResolver:
 
     async def _resolution(self, revision: Json) -> builds.Resolution:
         meta, spec = revision["metadata"], revision["spec"]
-        # Both at once: what they read of Redis is sent together.
+        # Concurrently, so that their reads are sent to Redis together.
         credentials, access = await asyncio.gather(
             registry_secrets.read(self._store, meta["namespace"], spec),
             access_of(self._store, self._built, meta["namespace"]),

@@ -25,8 +25,8 @@ class Acknowledgements:
         self._reached = reached
         self._waiting: dict[str, int] = {}
         self._look = asyncio.Event()
-        self._heard = 0
-        """The newest version that an activator has reported."""
+        self._newest_reported = 0
+        """The newest version that any activator has reported."""
         self.living = 0
         """Activators at the last check."""
 
@@ -61,7 +61,7 @@ class Acknowledgements:
 
     async def _listen(self) -> None:
         async for _, version in self._routing.acknowledgements():
-            self._heard = max(self._heard, version)
+            self._newest_reported = max(self._newest_reported, version)
             if self._waiting:
                 self._look.set()
 
@@ -76,8 +76,8 @@ class Acknowledgements:
                 async with asyncio.timeout_at(due):
                     await self._look.wait()
             self._look.clear()
-            if clock() < due and min(self._waiting.values(), default=0) > self._heard:
-                # No activator has reported a version that is waited for: a new entry takes them some milliseconds.
+            if clock() < due and min(self._waiting.values(), default=0) > self._newest_reported:
+                # No activator has reported a version that is awaited: they need some milliseconds for a new entry.
                 continue
             try:
                 await self.check()

@@ -1,1 +1,1 @@
-"""The nodes: what the machines report about themselves, as objects."""
+"""Keeps a Node object for each machine, from what the machine reports."""

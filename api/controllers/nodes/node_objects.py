@@ -13,10 +13,10 @@ HOST_NAME, OPERATING_SYSTEM = "kubernetes.io/hostname", "kubernetes.io/os"
 
 
 def node(entry: Node | None, before: Json | None, now: float) -> Json | None:
-    """Return the Node of a machine; None if there is neither an entry nor an object.
+    """Return the Node object of a machine; None without an entry and an object.
 
     Args:
-        entry: what the machine reports; None while it does not.
+        entry: what the machine reports; None while it does not report.
         before: the current object, whose spec and metadata are kept.
         now: epoch seconds, for conditions that change.
     """
@@ -70,6 +70,6 @@ def _ready(reports: bool, status: Json, now: float) -> Json:
     )
     before: Json = next((each for each in status.get("conditions") or () if each["type"] == "Ready"), {})
     since = before.get("lastTransitionTime") if before.get("status") == condition["status"] else None
-    # The heartbeat itself is not written: it would be a write every few seconds that changes nothing else.
+    # Heartbeats are not written: each would be a write that changes nothing else.
     since = since or timestamp(now)
     return {"type": "Ready", **condition, "lastHeartbeatTime": since, "lastTransitionTime": since}

@@ -34,7 +34,7 @@ CHECK_SECONDS = 10.0
 
 
 def this_machine(address: str) -> Node:
-    """Describe the machine of a platform that has no others."""
+    """Describe the only machine of a platform."""
     return Node(
         name=NODE,
         address=address,
@@ -62,7 +62,7 @@ class NodeSync:
             informers: run by the caller; Nodes must be among them.
             nodes: what the machines report.
             clock: returns epoch seconds.
-            single: returns the only machine, None while its autoscaler does not run; None if there are several.
+            single: returns the only machine, None while its autoscaler does not run; None with several machines.
         """
         self._store, self._informers, self._table, self._clock = store, informers, nodes, clock
         self._single = single
@@ -117,7 +117,7 @@ class NodeSync:
         if before is not None and objects.deleting(before):
             return
         if entry is None and (name == NODE) is not (self._single is not None) and before is not None:
-            # The machine of a platform that has several by now, or of one that had.
+            # The platform was changed from one machine to several, or back.
             await self._store.delete(kinds.NODE.id, "", name, uid=before["metadata"]["uid"])
             return
         body = node_objects.node(entry, before, self._clock())
@@ -133,7 +133,7 @@ class NodeSync:
 
 
 def single_machine(redis: RedisClient, address: str) -> Callable[[], Awaitable[Node | None]]:
-    """Return the check of a platform without other machines: its autoscaler runs while it holds its lease."""
+    """Return the check of a platform on one machine: its autoscaler runs if its lease is held."""
 
     async def check() -> Node | None:
         holder = await redis.execute("GET", keys.lease("autoscaler"))

@@ -51,7 +51,7 @@ def pod(revision: Json, row: InstanceRow, before: Json | None, now: float) -> Js
 
 
 def read_of_revision(revision: Json) -> object:
-    """What the Pods and the other objects of a Revision depend on: all but its status."""
+    """Return the part of a Revision on which its Pods and other objects depend: not its status."""
     meta = revision["metadata"]
     return [meta.get(name) for name in ("uid", "labels", "annotations", "deletionTimestamp")], revision["spec"]
 

@@ -59,7 +59,7 @@ def read_of_route(route: Json) -> object:
 
 
 def shows(revision: Json, route: Json, configuration: Json | None) -> bool:
-    """Whether the labels of a Revision already say that a Route, whose shares do not move, sends traffic to it."""
+    """Whether a Revision already has the labels for a Route that sends it traffic and whose shares do not move."""
     meta = revision["metadata"]
     return (
         objects.labels(revision).get(well_known.ROUTING_STATE) == well_known.ACTIVE

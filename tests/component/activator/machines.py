@@ -1,4 +1,4 @@
-"""Several gateways, as on several machines: real sockets, and mutual TLS by one authority between them."""
+"""Several gateways, as on several machines: real sockets, and mutual TLS with one authority between them."""
 
 import asyncio
 import contextlib
@@ -22,7 +22,7 @@ def new_authority() -> Issued:
 
 
 def certify(folder: Path, name: str, authority: Issued, trusted: Issued | None = None) -> Path:
-    """Write what a node needs, as `knoll node join` does. Args: trusted: the authority that it trusts, if another."""
+    """Write what a node needs, as `knoll node join` does. Args: trusted: the authority it trusts, if not the issuer."""
     key = certificates.new_key()
     signed = certificates.issue_node(authority, name, certificates.node_request(name, key), datetime.now(UTC))
     write(folder, (trusted or authority).certificate_pem, signed, certificates.key_pem(key))
