@@ -1,4 +1,4 @@
-"""Four writers, two contenders for a lease and two informers while a primary fails, and what they saw.
+"""Four writers, two contenders for a lease and two informers while a primary fails, and a check of what they observed.
 
 Each has a thread, an event loop and a client of its own; with simulated machines half of them are on the machine of the
 first primary, the others on the second one.
@@ -31,7 +31,7 @@ from tests.redis_group import RedisGroup, enter, running
 from tests.waiting import eventually, eventually_sync
 
 Kind = Literal["kill", "freeze", "thaw", "partition"]
-"""`thaw` is a freeze that ends in the moment at which another server is promoted, and one still follows the old one."""
+"""`thaw`: a frozen primary resumes when another server is being promoted, and a replica still follows it."""
 CM = "configmaps"
 WRITERS = 4
 HISTORY = 1_000_000
@@ -57,14 +57,14 @@ class Acknowledged:
 
 @dataclass
 class Observations:
-    """What all of them saw."""
+    """What all clients observed."""
 
     writes: list[Acknowledged] = field(default_factory=list)
     puts: dict[int, int] = field(default_factory=dict)
     """Writer to the number of its last acknowledged value in the table."""
     refused: int = 0
     duties: list[tuple[float, float]] = field(default_factory=list)
-    """When a contender began and ended its duty."""
+    """When each term as a leader began and ended."""
     problems: list[str] = field(default_factory=list)
 
 
@@ -74,7 +74,7 @@ class Outcome:
 
     acknowledged: int
     lost: int
-    """Acknowledged writes that the new primary does not have in its history."""
+    """Acknowledged writes that are missing in the history of the new primary."""
     versions_twice: int
     """Versions that two acknowledged writes have."""
     went_back: int
@@ -164,7 +164,7 @@ class FailOver:
             number += 1
             began = time.monotonic()
             try:
-                # Its result is unknown when it raises; the next one replaces whatever there is.
+                # Its result is unknown when it raises; the next write replaces any value.
                 stored = await (
                     store.create(CM, body(writer, number)) if number == 1 else self._next(store, writer, number)
                 )
@@ -242,7 +242,7 @@ class FailOver:
             assert group.machines is not None
             group.machines.plug(primary, connected=True)
         elif kind == "kill":
-            # As a service manager starts it: with the configuration of a primary, until sentinels tell it otherwise.
+            # As a service manager starts it: configured as a primary until sentinels reconfigure it.
             group.start_server(primary)
         elif kind == "freeze":
             group.signal(primary, signal.SIGCONT)
@@ -251,7 +251,7 @@ class FailOver:
         return failed
 
     async def outcome(self, failed: float) -> Outcome:
-        """Compare what was acknowledged with what there is, after all clients ended."""
+        """Compare acknowledged writes with the stored data, after all clients have ended."""
         writes = sorted(self.seen.writes, key=lambda write: write.ended)
         async with connected(self._url, "test") as redis:
             replied = await eventually(lambda: _answer(redis.execute("XRANGE", keys.EVENTS, "-", "+")))
@@ -278,7 +278,7 @@ class FailOver:
         )
 
     async def informers_are_right(self) -> bool:
-        """Whether both informers have what a new list has. Writers must have ended, informers not."""
+        """Whether both informers have the same objects as a new list. Writers must have ended, informers not."""
         async with connected(self._url, "test") as redis:
             listing = await RedisStore(redis).list(CM)
         expected = {f"a/{item['metadata']['name']}": item["metadata"]["resourceVersion"] for item in listing.items}

@@ -3,9 +3,9 @@
 A machine is a network, mount, PID and UTS namespace in which dockerd runs with its containerd. SIGKILL of the first
 process in the PID namespace is a power cut: the kernel ends everything in it at that moment, and its mounts vanish with
 the mount namespace. The disk (a folder) stays, so the machine can boot again. The machines are connected by a bridge in
-a network namespace of its own: in this machine's the engine's packet filter drops what is forwarded between them.
+a network namespace of its own: in the namespace of this machine, the engine's packet filter would drop their traffic.
 
-One process of this machine at a time has such machines (`machines` waits for its turn). They end with the process that
+Only one process at a time has such machines (`machines` waits for its turn). They end with the process that
 started them, even if it is killed; what it leaves is removed before the next ones start.
 """
 
@@ -30,7 +30,7 @@ BRIDGE = "switch"
 CGROUPS = Path("/sys/fs/cgroup")
 BOOT_SECONDS, CALL_SECONDS = 60, 120
 PROGRAMS = ("dockerd", "containerd", "docker", "iptables", "tini", "ip", "nsenter", "unshare", "setpriv")
-"""Of Debian's docker.io, docker-cli, iptables, tini, iproute2 and util-linux."""
+"""Programs of Debian's docker.io, docker-cli, iptables, tini, iproute2 and util-linux."""
 
 BOOT = """
 mount -t tmpfs tmpfs /run
@@ -49,15 +49,15 @@ def available() -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """Where machines are, and what is theirs. Fixed, so that a later run can remove what a killed one left."""
+    """Where machines keep their resources. The names are fixed, so that a run can remove what a killed run left."""
 
     prefix: str = "knoll-lab"
-    """Of the names of network namespaces; name of the control group and of the folder."""
+    """Prefix of the names of network namespaces; name of the control group and the folder."""
     network: str = "10.77.0"
 
     @property
     def folder(self) -> Path:
-        """Of their disks. Short, because it contains sockets."""
+        """Folder of their disks. Its path is short, because it contains sockets."""
         return Path(tempfile.gettempdir()) / self.prefix
 
     @property
@@ -110,12 +110,12 @@ class Machine:
     """One machine, switched on or off."""
 
     number: int
-    """From 1."""
+    """Number of the machine, from 1."""
     site: Site = SITE
     options: Sequence[str] = ()
     """More arguments of dockerd."""
     process: subprocess.Popen[bytes] | None = None
-    """Its parent outside; None while it is off."""
+    """Process outside that runs it; None while it is off."""
     _children: list[subprocess.Popen[str]] = field(default_factory=list)
 
     @property
@@ -195,7 +195,7 @@ class Machine:
         return self.docker("version", check=False).returncode == 0
 
     def power_cut(self) -> None:
-        """Switch it off as a power cut does; returns when nothing of it runs."""
+        """Switch it off as a power cut does; returns when none of its processes runs."""
         assert self.process is not None, f"{self.name} is off"
         with contextlib.suppress(ProcessLookupError, FileNotFoundError, IndexError):
             os.kill(self.init, signal.SIGKILL)
@@ -340,7 +340,7 @@ def machines(count: int, options: Sequence[str] = (), site: Site = SITE) -> Iter
     Args:
         count: how many, 1 to 9.
         options: more arguments of dockerd.
-        site: where; at each, only one process at a time has machines.
+        site: where they are; only one process at a time has machines at a site.
     """
     with Path(f"{site.folder}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

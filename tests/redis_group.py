@@ -1,4 +1,4 @@
-"""Three Redis and three sentinels, on this machine or on three simulated ones, and what can happen to them."""
+"""Three Redis servers and three sentinels, on this machine or on three simulated ones, and ways to make them fail."""
 
 import contextlib
 import ctypes
@@ -90,8 +90,8 @@ class RedisGroup:
         """
         Args:
             down_after: milliseconds.
-            more: arguments of each server.
-            more_of_sentinels: lines of each sentinel's configuration.
+            more: additional arguments of each server.
+            more_of_sentinels: additional lines of each sentinel's configuration.
             administrator: user and password as which the test asks servers and sentinels.
         """
         self._folder, self.machines, self._down_after, self._server = folder, machines, down_after, server
@@ -132,7 +132,7 @@ class RedisGroup:
         self.servers[number] = subprocess.Popen([*self._on(number), self._server, *options], stdout=subprocess.DEVNULL)
 
     def primary(self) -> int:
-        """Number of the server that a majority of the sentinels names."""
+        """Number of the server that a majority of the sentinels considers the primary."""
         named = [self._named_by(number) for number in range(SERVERS)]
         for number in range(SERVERS):
             if named.count(number) * 2 > SERVERS:
@@ -140,7 +140,7 @@ class RedisGroup:
         raise AssertionError(f"sentinels name {named}")
 
     def is_promoted(self, *, other_than: int) -> bool:
-        """Whether any sentinel names another primary."""
+        """Whether any sentinel names another server as primary."""
         named = {self._named_by(number) for number in range(SERVERS)}
         return bool(named - {other_than, None})
 

@@ -1,6 +1,6 @@
 """Turns between tests: those with several machines never run beside another test that needs Docker.
 
-Three container engines on a machine of two cores leave the engine of other tests too little of it, and the reverse. The
+On a machine with two cores, three container engines and the engine of other tests slow each other down too much. The
 worker processes of a run, and other runs on this machine, share two locked files.
 """
 
@@ -17,7 +17,7 @@ QUEUE, TURN = (Path(tempfile.gettempdir()) / f"knoll-docker-{name}.lock" for nam
 def docker_turn(*, alone: bool) -> Iterator[None]:
     """Wait until this test may run, and let others wait as long as it runs.
 
-    Args: alone: no other may run beside it. It gets its turn although others never pause: they queue behind it.
+    Args: alone: no other may run beside it. It gets its turn: tests that come later wait behind it.
     """
     with TURN.open("w") as turn:
         with QUEUE.open("w") as queue:

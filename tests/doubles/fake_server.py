@@ -52,7 +52,7 @@ class FakeServer:
     async def listen(self, address: str, port: int) -> None:
         """Accept connections at an address, beside those at which it does already."""
         loop = asyncio.get_running_loop()
-        # Bound here: the loop would look the address up.
+        # Bound here, because the loop would resolve the address.
         listener = socket.create_server((address, port), family=socket.AF_INET, backlog=100)
         self._servers.append(await loop.create_server(lambda: _Connection(self), sock=listener))
 

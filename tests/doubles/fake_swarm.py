@@ -1,4 +1,4 @@
-"""A Swarm in memory, which schedules as Docker Swarm does where placement depends on it. It passes the same tests."""
+"""A Swarm in memory, which schedules as Docker Swarm does where placement needs it. It passes the same tests."""
 
 import asyncio
 import itertools
@@ -12,7 +12,7 @@ from knoll.values.errors import RuntimeUnavailableError
 from knoll.values.json import Json
 
 DECIDE_SECONDS, START_SECONDS = 0.02, 0.03
-"""Shorter than Docker's, of which the first is 0.06."""
+"""Shorter than Docker's; its first delay is 0.06."""
 
 
 @dataclass
@@ -30,16 +30,16 @@ class FakeSwarm:
     machines: dict[str, SwarmNode] = field(default_factory=dict)
     """By id."""
     unavailable: str = ""
-    """Why calls fail; empty if they do not."""
+    """Error of all calls; empty if they succeed."""
     images: set[str] | None = None
-    """What machines have; None is every image."""
+    """Images that machines have; None for every image."""
     most_starting: int = 0
     """The highest number of tasks that were starting on one machine."""
     _services: dict[str, FakeService] = field(default_factory=dict)
     _numbers: "itertools.count[int]" = field(default_factory=itertools.count)
     _running: set[asyncio.Task[None]] = field(default_factory=set)
 
-    # The protocol
+    # --- the protocol
 
     async def nodes(self) -> list[SwarmNode]:
         self._check()
@@ -80,7 +80,7 @@ class FakeSwarm:
         self._services.pop(service, None)
         self._retry()
 
-    # What tests do
+    # --- called by tests
 
     def all_services(self) -> list[SwarmService]:
         return [each.service for each in self._services.values()]
@@ -113,7 +113,7 @@ class FakeSwarm:
             task.cancel()
         await asyncio.gather(*self._running, return_exceptions=True)
 
-    # The scheduler
+    # --- the scheduler
 
     def _check(self) -> None:
         if self.unavailable:

@@ -150,7 +150,7 @@ def test_a_new_revision_has_its_instances_before_its_first_request(
 
     async def load(client: httpx.AsyncClient, until: asyncio.Event) -> None:
         while not until.is_set():
-            # Long beside what this client takes for each: otherwise fewer than 20 would be in the instances at once.
+            # Long compared with the client's time for each request: otherwise fewer than 20 would be in flight at once.
             answers.append(await ask(client, "rolling", 1000))
 
     async def reached(revision_name: str) -> None:
@@ -181,7 +181,7 @@ def test_a_new_revision_has_its_instances_before_its_first_request(
     assert not [answer for answer in second if answer.cold]
     first_answer = min(answer.at for answer in second)
     early = {answer.instance for answer in second if answer.began < first_answer}
-    # The first revision's decisions say what the load required meanwhile: a busy client sends fewer than 20 at once.
+    # The first revision's decisions show what the load required: a busy client sends fewer than 20 at once.
     (first,) = [each for each in explained(platform, "rolling") if each["revision"] == "rolling-00001"]
     decided = [(seconds(each["time"]), each["desiredScale"]) for each in first["decisions"]]
     at_first = [desired for at, desired in decided if at <= began[0]][-1:]

@@ -1,4 +1,4 @@
-"""What the Compose files of a cluster add: an agent without rights, certificates that only it may write."""
+"""The Compose files of a cluster: an agent without privileges, and certificates that only it may write."""
 
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[2]
 
 
 class _Loader(yaml.SafeLoader):
-    """Reads Compose's tags as the values that they mark."""
+    """Reads values with Compose's tags, such as `!override`, without the tags."""
 
 
 def _mapping(loader: _Loader, node: yaml.Node) -> Any:

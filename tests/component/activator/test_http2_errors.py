@@ -90,7 +90,7 @@ async def test_a_malformed_request_ends_only_its_stream(stage: Stage, name: str)
     seen = await wire.send(wire.open(5)).until(1, 3, 5)
     assert (seen.resets, seen.goaway) == ({3: PROTOCOL}, None)
     assert [seen.heads[stream][":status"] for stream in (1, 5)] == ["200", "200"]
-    # They come over two connections, which an instance may read in either order.
+    # They arrive on two connections, which an instance may read in either order.
     assert sorted(request.line for request in app.requests) == ["GET / HTTP/1.1", "POST / HTTP/1.1"]
 
 

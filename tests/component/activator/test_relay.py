@@ -30,7 +30,7 @@ async def pair(tmp_path: Path) -> AsyncIterator[Machines]:
 
 
 async def remote(pair: Machines, handler: object = None, policy: RequestPolicy | None = None) -> App:
-    """An app on the second machine that the route leads to."""
+    """An app on the second machine, to which the route sends requests."""
     app = await pair[1].stage.app(handler)  # type: ignore[arg-type]
     pair.route(policy)
     pair.endpoints(on(pair[1], app))
@@ -38,7 +38,7 @@ async def remote(pair: Machines, handler: object = None, policy: RequestPolicy |
 
 
 async def released(pair: Machines, app: App) -> None:
-    """Every slot is free, and nothing is left of a request anywhere."""
+    """Whether every slot is free, and no node has state of a request."""
     await eventually(lambda: not any(machine.in_flight(app.name) for machine in pair.all))
     for machine in pair.all:
         assert not machine.relayed(app.name)
@@ -172,7 +172,7 @@ async def test_a_client_that_leaves_before_the_response_frees_the_slot(pair: Mac
     await released(pair, app)
 
 
-async def test_a_websocket_echoes_and_is_closed_with_1001_when_its_instance_goes(pair: Machines) -> None:
+async def test_a_websocket_echoes_and_is_closed_with_1001_when_its_instance_ends(pair: Machines) -> None:
     async def echo(connection: websockets.asyncio.server.ServerConnection) -> None:
         async for message in connection:
             await connection.send(message)
@@ -316,7 +316,7 @@ async def test_requests_are_counted_where_they_arrived(pair: Machines) -> None:
     assert report is None or not report.revisions
 
 
-async def test_a_cold_start_shows_its_times_once(pair: Machines) -> None:
+async def test_a_cold_start_reports_its_times_once(pair: Machines) -> None:
     pair.route()
     app = await pair[1].stage.app()
     client = await entered(pair[0], "/")
@@ -343,7 +343,7 @@ async def test_the_time_out_counts_once_and_cancels_at_the_instance(pair: Machin
     await released(pair, app)
 
 
-async def test_a_draining_instance_finishes_what_was_on_its_way(pair: Machines) -> None:
+async def test_a_draining_instance_finishes_requests_in_transit(pair: Machines) -> None:
     gate = Gate()
     app = await remote(pair, gate.handler)
     client = await entered(pair[0], "/1")
@@ -362,7 +362,7 @@ async def test_a_draining_instance_finishes_what_was_on_its_way(pair: Machines) 
     await released(pair, app)
 
 
-async def test_an_instance_that_the_owner_does_not_have_costs_no_request(pair: Machines) -> None:
+async def test_an_instance_that_the_owner_does_not_have_loses_no_request(pair: Machines) -> None:
     pair.route()
     app = await pair[1].stage.app()
     pair[0].stage.endpoints(on(pair[1], app))
@@ -374,7 +374,7 @@ async def test_an_instance_that_the_owner_does_not_have_costs_no_request(pair: M
     assert [request.body for request in app.requests] == [b"hi"]
 
 
-async def test_an_instance_that_refuses_connections_costs_no_request(pair: Machines) -> None:
+async def test_an_instance_that_refuses_connections_loses_no_request(pair: Machines) -> None:
     pair.route()
     gone, app = await pair[1].stage.app(name="gone"), await pair[1].stage.app()
     await gone.stop()
@@ -386,7 +386,7 @@ async def test_an_instance_that_refuses_connections_costs_no_request(pair: Machi
     assert (await client.answer()).status == 200
 
 
-async def test_a_node_that_is_away_gets_nothing_and_its_requests_wait(pair: Machines) -> None:
+async def test_a_node_that_is_not_available_gets_no_requests_and_they_wait(pair: Machines) -> None:
     app = await remote(pair)
     pair[0].gateway.nodes.change("n2", None)
     client = await pair[0].stage.connect()
@@ -408,7 +408,7 @@ async def test_a_node_that_was_removed_reaches_nothing_over_its_open_connections
     assert (await client.answer()).status == 200
 
 
-async def test_a_lost_node_answers_502_or_another_instance_takes_what_may_be_repeated(pair: Machines) -> None:
+async def test_a_request_to_a_lost_node_gets_502_or_is_repeated_at_another_instance(pair: Machines) -> None:
     gate = Gate()
     app = await remote(pair, gate.handler)
     near = await pair[0].stage.app(name="near")
@@ -426,7 +426,7 @@ async def test_a_lost_node_answers_502_or_another_instance_takes_what_may_be_rep
     await released(pair, app)
 
 
-async def test_a_response_that_is_cut_off_is_not_taken_for_a_whole_one(pair: Machines) -> None:
+async def test_a_truncated_response_is_not_treated_as_complete(pair: Machines) -> None:
     async def handler(reader: Reader, writer: Writer) -> None:
         await read_request(reader)
         writer.write(b"HTTP/1.1 200 OK\r\n\r\nfirst")
@@ -481,7 +481,7 @@ async def test_a_gateway_that_ends_while_a_response_is_streamed_loses_no_later_r
     await released(pair, app)
 
 
-async def test_an_instance_cannot_speak_for_its_node(pair: Machines) -> None:
+async def test_an_instance_cannot_send_lines_as_its_node(pair: Machines) -> None:
     async def handler(reader: Reader, writer: Writer) -> None:
         await read_request(reader)
         writer.write(responses.pop())

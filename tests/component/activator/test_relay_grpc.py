@@ -1,4 +1,4 @@
-"""The tests of gRPC, with the instance on another node: h2c on both ends, the relay between them."""
+"""The gRPC tests with the instance on another node: h2c at both ends, the relay between them."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path

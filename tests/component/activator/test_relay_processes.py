@@ -1,4 +1,4 @@
-"""Three activators as they are started, each with a node's name and certificate, and a real Redis between them."""
+"""Three activator processes, each with a node's name and certificate, and a real Redis."""
 
 import asyncio
 import contextlib
@@ -133,7 +133,9 @@ class Held:
             writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
 
 
-async def test_a_killed_owner_costs_only_what_it_had_begun(redis: RedisClient, redis_url: str, tmp_path: Path) -> None:
+async def test_a_killed_owner_loses_only_requests_it_had_begun(
+    redis: RedisClient, redis_url: str, tmp_path: Path
+) -> None:
     held, spare = Held(), await App(name="spare").start()
     app = await App(held.handler).start()
     async with cluster(redis, redis_url, tmp_path) as made:
@@ -254,7 +256,7 @@ def api_certificate(folder: Path, authority: certificates.Issued) -> Path:
 
 
 def refusal(port: int, context: ssl.SSLContext) -> str:
-    """What the relay responds to a request; empty if it ends the connection."""
+    """Return the relay's response to a request; empty if it ends the connection."""
     request = f"RELAY/1 default/app-00001 app-1 now\r\nGET / HTTP/1.1\r\nHost: {HOST}\r\n\r\n"
     plain = socket.create_connection(("127.0.0.1", port), 10)
     try:
@@ -304,7 +306,7 @@ async def test_a_node_under_another_name_gets_no_request_until_it_has_its_certif
         owner = made.processes["n2"].child.stdout
         assert owner is not None
         lines = iter(owner.readline, b"")
-        for _ in range(2):  # the first one was read at the start
+        for _ in range(2):  # the first certificate was read at the start
             await asyncio.to_thread(lambda: next(line for line in lines if b"node certificate read" in line))
         await made.tell(on("n2", app))
         client = (await made.processes["n1"].connect()).get(method="POST", extra="Content-Length: 0\r\n")

@@ -1,4 +1,4 @@
-"""How machines join: tokens, certificates, members, and what each credential cannot do."""
+"""How machines join: tokens, certificates, members, and what each credential does not permit."""
 
 import base64
 import json
@@ -120,7 +120,7 @@ async def test_without_a_valid_token_no_machine_joins(api: Running, tmp_path: Pa
     assert (await api.client.get(f"{ACCOUNTS}/node-n2")).status_code == 404
 
 
-async def test_a_stolen_token_gives_no_name_that_another_machine_has(api: Running, tmp_path: Path) -> None:
+async def test_a_stolen_token_cannot_take_the_name_of_another_machine(api: Running, tmp_path: Path) -> None:
     first = NodeFolder(tmp_path / "1")
     await joined(api, first, "n2")
     token = await issue(api)
@@ -132,7 +132,7 @@ async def test_a_stolen_token_gives_no_name_that_another_machine_has(api: Runnin
 
 
 @pytest.mark.parametrize("name", ["knoll", "N2", "-n2", "n_2", "a" * 60, "%2e%2e"])
-async def test_names_that_are_no_node_names_are_refused(api: Running, tmp_path: Path, name: str) -> None:
+async def test_invalid_node_names_are_refused(api: Running, tmp_path: Path, name: str) -> None:
     answer = await join(api, await issue(api), NodeFolder(tmp_path), name)
     assert answer.status_code in (400, 404, 405)
     assert len((await api.client.get(ACCOUNTS)).json()["items"]) == 1
@@ -156,7 +156,7 @@ async def test_a_machine_renews_its_own_certificate_for_its_own_key_only(api: Ru
     assert "bundle" not in renewed.json()
     other = await api.client.post("/cluster/nodes/n2/certificate", json=own, headers=bearer(first.token))
     assert other.status_code == 401
-    # A token that was stolen without the key is worth no certificate.
+    # With a stolen token, but without the key, no certificate is issued.
     fresh = {"request": NodeFolder(tmp_path / "3").request("n1").decode()}
     stolen = await api.client.post("/cluster/nodes/n1/certificate", json=fresh, headers=bearer(first.token))
     assert stolen.status_code == 409
@@ -170,7 +170,7 @@ async def test_the_token_of_a_machine_has_no_rights_to_objects(api: Running, tmp
         assert refused.status_code in (401, 403), path
 
 
-async def test_a_machine_that_is_removed_is_no_member_any_more(api: Running, tmp_path: Path) -> None:
+async def test_a_machine_that_is_removed_is_no_longer_a_member(api: Running, tmp_path: Path) -> None:
     folder, other = NodeFolder(tmp_path / "1"), NodeFolder(tmp_path / "2")
     await joined(api, folder, "n1")
     await joined(api, other, "n2")
@@ -183,7 +183,7 @@ async def test_a_machine_that_is_removed_is_no_member_any_more(api: Running, tmp
     assert [each["name"] for each in members.json()["nodes"]] == ["n2"]
 
 
-async def test_tokens_of_other_service_accounts_are_not_those_of_machines(api: Running) -> None:
+async def test_tokens_of_other_service_accounts_are_refused(api: Running) -> None:
     for name in ("node-n1", "other"):
         body = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": name}}
         await api.client.post(ACCOUNTS, json=body)

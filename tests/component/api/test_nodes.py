@@ -139,7 +139,7 @@ async def test_cordon_taints_labels_and_uncordon(kubectl: Kubectl, cluster: Redi
     assert (await kubectl("get", "node", "n1", "--no-headers")).split()[1] == "Ready,SchedulingDisabled"
     taints = "jsonpath={.spec.taints[*].key}"
     assert await kubectl("get", "node", "n1", "-o", taints) == "node.kubernetes.io/unschedulable"
-    # A heartbeat changes nothing of it.
+    # A heartbeat does not change it.
     await cluster.put("n1", msgspec.structs.replace(machine("n1", 1), cores=8.0))
 
     async def reported() -> bool:
@@ -196,7 +196,7 @@ async def test_a_single_machine_is_one_node(
         line = (await kubectl("get", "nodes", "--no-headers", "-o", "wide")).split()
         assert (line[0], line[1], line[5]) == ("knoll", "Ready", "192.0.2.7")
         assert await kubectl("get", "node", "knoll", "-o", "jsonpath={.status.capacity.cpu}") != ""
-    # The platform gets further machines: the first one has a name of its own then.
+    # When machines are added, the first one gets a name of its own.
     await table.put("n1", machine("n1", 1))
     informers = Informers(api.store, [Informer(api.store, kinds.NODE.id)])
     async with synchronized(api.store, NodeSync(api.store, informers, table, time.time), informers):

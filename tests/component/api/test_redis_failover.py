@@ -37,7 +37,7 @@ async def create(client: httpx.AsyncClient, name: str) -> dict[str, Any] | None:
     return response.json() if response.status_code == 201 else {}
 
 
-async def test_a_client_goes_on_after_a_new_list(group: RedisGroup, tmp_path: Path) -> None:
+async def test_a_client_continues_after_listing_again(group: RedisGroup, tmp_path: Path) -> None:
     events: list[dict[str, Any]] = []
 
     async def watch(client: httpx.AsyncClient, version: str) -> None:
@@ -55,7 +55,7 @@ async def test_a_client_goes_on_after_a_new_list(group: RedisGroup, tmp_path: Pa
             await eventually(lambda: [event["type"] for event in events] == ["ADDED"])
             group.signal(0, signal.SIGKILL)
             assert await create(client, "refused") is None
-            # Under another name each time: a refused one may have happened.
+            # Under another name each time: a create that failed with 503 may have happened.
             numbers = itertools.count()
             made = await eventually(lambda: create(client, f"after-{next(numbers)}"), condition="a write")
             assert made is not None
@@ -68,7 +68,7 @@ async def test_a_client_goes_on_after_a_new_list(group: RedisGroup, tmp_path: Pa
             assert (
                 int(made["metadata"]["resourceVersion"]) > int(events[-2]["object"]["metadata"]["resourceVersion"]) + 1
             )
-            # Its controllers lead again: a namespace gets what each namespace has.
+            # The controllers lead again: a new namespace gets its default objects.
             assert (await client.post("/api/v1/namespaces", json={"metadata": {"name": "later"}})).status_code == 201
 
             async def has_account() -> bool:

@@ -145,12 +145,12 @@ async def test_all_servers_write_the_same_token_for_the_owner(redis_url: str, tm
             "https://192.0.2.97:0",
             "https://192.0.2.98:0",
         ]
-        # An earlier release had the token in the file alone.
+        # An earlier release stored the token only in the file.
         await store.delete(SECRET.id, *owner.TOKEN)
         await owner.write(store, redis, settings[0], "PEM")
         await owner.write(store, redis, settings[1], "PEM")
         assert yaml.safe_load(settings[1].kubeconfig.read_text())["users"] == first["users"]
-        # The token of a ServiceAccount that was deleted is worth nothing.
+        # The token of a deleted ServiceAccount is not valid.
         await store.delete(SERVICE_ACCOUNT.id, *kubeconfig.OWNER)
         await bootstrap.create_all(store, settings[0])
         for each in settings:

@@ -1,7 +1,7 @@
 """Several machines, each with an autoscaler process and an engine of its own, on one real Redis.
 
-A machine reaches Redis through a cable that can be cut. A process that dies does so without a word: its cable is cut
-first.
+A machine reaches Redis through a connection that can be cut. A process that is killed writes nothing more: its
+connection is cut first.
 """
 
 import asyncio
@@ -40,7 +40,7 @@ LEASE_SECONDS = 1.0
 
 
 class Cable:
-    """A TCP connection to Redis that can be cut: nothing passes then, and nothing is closed."""
+    """A TCP proxy to Redis that can be cut: no data passes then, and no connection is closed."""
 
     def __init__(self, redis_url: str) -> None:
         parts = urlsplit(redis_url)
@@ -114,7 +114,7 @@ class Machine:
         return sorted(name for name, each in self.engine.instances.items() if each.state() != "armed")
 
     async def start(self, *, leads: bool = True) -> None:
-        """Run its process. Args: leads: it may lead."""
+        """Run its process. Args: leads: whether it may lead."""
         url = await self.cable.open()
         began = asyncio.Event()
 
@@ -146,7 +146,7 @@ class Machine:
         await began.wait()
 
     async def stop(self) -> None:
-        """End its process with a word; instances keep running."""
+        """Stop its process in order; instances keep running."""
         if self._running is not None:
             self._running.cancel()
             await asyncio.gather(self._running, return_exceptions=True)
@@ -154,7 +154,7 @@ class Machine:
         await self.cable.close()
 
     async def kill(self) -> None:
-        """End its process without a word; instances keep running."""
+        """Kill its process; instances keep running."""
         self.cable.cut()
         await self.stop()
         self.cable.mend()
@@ -223,7 +223,7 @@ class Cluster:
         """Wait until exactly this many endpoints are published, all ready, and as many instances run.
 
         Args:
-            on: the machines that they are on.
+            on: the machines that run them.
         """
 
         async def are() -> tuple[Endpoint, ...]:

@@ -32,7 +32,7 @@ ASSIGNED = Assignment("hello-1", NODE, KEY, UID, 1000.0)
 
 
 class RecordingLeader:
-    """What a node tells and asks; waits for requests end when `drained` is set."""
+    """Records what a node reports and asks; waits for requests end when `drained` is set."""
 
     def __init__(self, link: NodeLink) -> None:
         self.link = link
@@ -85,7 +85,7 @@ class RecordingLeader:
 
 
 class Form(Protocol):
-    """One form of the link, and its node."""
+    """One implementation of the link, and its node."""
 
     engine: FakeEngine
     kubelet: Kubelet
@@ -144,7 +144,7 @@ class InMemory(Node):
 
 
 class OverTables(Node):
-    """Leader and node meet in Redis."""
+    """Leader and node communicate through tables in Redis."""
 
     async def start(self) -> None:
         await super().start()
@@ -205,7 +205,7 @@ def then(goal: str, generation: int, requested: float = 1000.0) -> Assignment:
     return msgspec.structs.replace(ASSIGNED, goal=goal, generation=generation, requested=requested)
 
 
-async def test_an_assigned_instance_starts_and_its_report_tells_all_of_it(form: Form) -> None:
+async def test_an_assigned_instance_starts_and_its_report_is_complete(form: Form) -> None:
     leader = await form.lead()
     report = await serving(leader)
     assert (report.name, report.node, report.revision, report.uid) == ("hello-1", NODE, KEY, UID)
@@ -218,7 +218,7 @@ async def test_an_assigned_instance_starts_and_its_report_tells_all_of_it(form: 
     assert {each.name for each in leader.link.reports()} == {"hello-1"}
 
 
-async def test_an_instance_is_removed_once_the_leader_has_heard_that_no_request_is_left(form: Form) -> None:
+async def test_an_instance_is_removed_once_the_leader_knows_that_no_request_is_left(form: Form) -> None:
     leader = await form.lead()
     await serving(leader)
     leader.assign(then("removed", 2))
@@ -291,7 +291,7 @@ async def test_an_instance_whose_sandbox_is_lost_is_reported(form: Form) -> None
     await eventually(lambda: leader.removed == ["hello-1"], condition="its end is reported")
 
 
-async def test_instances_go_on_without_a_leader_and_the_next_one_takes_them_over(form: Form) -> None:
+async def test_instances_keep_running_without_a_leader_and_the_next_one_takes_them_over(form: Form) -> None:
     first = await form.lead()
     await serving(first)
     first.link.disconnect()
@@ -305,7 +305,7 @@ async def test_instances_go_on_without_a_leader_and_the_next_one_takes_them_over
     assert not first.removed
 
 
-async def test_a_wait_that_a_leader_has_left_begins_again_with_the_next_one(form: Form) -> None:
+async def test_a_wait_of_a_former_leader_begins_again_with_the_next_one(form: Form) -> None:
     first = await form.lead()
     await serving(first)
     first.assign(then("removed", 2))

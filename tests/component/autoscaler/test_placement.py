@@ -1,4 +1,4 @@
-"""The contract of placers that needs no engine: the placer of a single machine, and the one that tests use."""
+"""The contract of placers that need no engine: that of a single machine, and the one for tests."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -50,7 +50,7 @@ async def placed(request: pytest.FixtureRequest) -> AsyncIterator[tuple[Placer, 
         await asyncio.gather(running, return_exceptions=True)
 
 
-async def test_what_fits_is_bound_and_what_does_not_waits_for_room(placed: tuple[Placer, Bindings]) -> None:
+async def test_instances_that_fit_are_bound_and_others_wait_for_room(placed: tuple[Placer, Bindings]) -> None:
     placer, bindings = placed
     for name in ("a", "b", "c"):
         placer.place(name, CORE)
@@ -64,7 +64,7 @@ async def test_what_fits_is_bound_and_what_does_not_waits_for_room(placed: tuple
     assert placer.problem("c") == ""
 
 
-async def test_an_instance_that_is_withdrawn_is_not_bound_any_more(placed: tuple[Placer, Bindings]) -> None:
+async def test_an_instance_that_is_withdrawn_is_no_longer_bound(placed: tuple[Placer, Bindings]) -> None:
     placer, bindings = placed
     for name in ("a", "b", "c", "d"):
         placer.place(name, CORE)
@@ -75,7 +75,7 @@ async def test_an_instance_that_is_withdrawn_is_not_bound_any_more(placed: tuple
     assert "c" not in bindings.bound
 
 
-async def test_what_runs_already_keeps_its_place_and_is_not_reported(placed: tuple[Placer, Bindings]) -> None:
+async def test_running_instances_keep_their_places_and_are_not_reported(placed: tuple[Placer, Bindings]) -> None:
     placer, bindings = placed
     for name in ("a", "b"):
         placer.restore(name, "n1", CORE)

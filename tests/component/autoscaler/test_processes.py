@@ -1,4 +1,4 @@
-"""Two autoscaler processes as nodes of one platform, each with an engine of its own that ends with it."""
+"""Two autoscaler processes as nodes of one platform, each with an engine that ends with it."""
 
 import asyncio
 import os

@@ -1,4 +1,4 @@
-"""Several nodes and one leader: what is lost when any of them dies, is cut off, or comes back."""
+"""Several nodes and one leader: what happens when one of them dies, is cut off, or comes back."""
 
 import asyncio
 import random
@@ -63,7 +63,7 @@ async def test_a_machine_that_loses_its_power_is_replaced_and_comes_back_empty(c
     await cluster.ready(key, 3, on={"n1", "n2"})
 
 
-async def test_a_node_that_was_cut_off_keeps_its_instances_and_loses_them_once_it_is_back(cluster: Cluster) -> None:
+async def test_a_node_that_was_cut_off_keeps_its_instances_until_it_is_connected_again(cluster: Cluster) -> None:
     await cluster.start()
     key = await cluster.apply(annotations=THREE)
     before = await cluster.ready(key, 3, on={"n1", "n2", "n3"})
@@ -83,7 +83,7 @@ async def test_a_node_that_was_cut_off_keeps_its_instances_and_loses_them_once_i
     assert cut_off not in {each.id for each in after}
 
 
-async def test_a_process_that_restarts_goes_on_with_what_is_assigned(cluster: Cluster) -> None:
+async def test_a_process_that_restarts_keeps_its_assigned_instances(cluster: Cluster) -> None:
     await cluster.start()
     key = await cluster.apply(annotations=THREE)
     before = await cluster.ready(key, 3)
@@ -92,7 +92,7 @@ async def test_a_process_that_restarts_goes_on_with_what_is_assigned(cluster: Cl
     assert {each.id for each in await cluster.ready(key, 3)} == {each.id for each in before}
 
 
-async def test_an_instance_that_was_lost_while_its_node_was_away_is_replaced_and_not_started_twice(
+async def test_an_instance_that_was_lost_while_its_node_was_down_is_replaced_and_not_started_twice(
     cluster: Cluster,
 ) -> None:
     await cluster.start()
@@ -100,7 +100,7 @@ async def test_an_instance_that_was_lost_while_its_node_was_away_is_replaced_and
     before = await cluster.ready(key, 3, on={"n1", "n2", "n3"})
     (lost,) = (each.id for each in before if each.node == "n2")
     await cluster.machines["n2"].lose_power()
-    await cluster.machines["n2"].start()  # at once: it is not missed
+    await cluster.machines["n2"].start()  # at once, before it is considered lost
     after = await cluster.ready(key, 3)
     assert lost not in {each.id for each in after}
 
@@ -109,7 +109,7 @@ async def test_the_lease_moves_while_instances_run(cluster: Cluster) -> None:
     await cluster.start()
     key = await cluster.apply(annotations=THREE)
     before = await cluster.ready(key, 3)
-    # The process lives on as a node; another one takes the lease.
+    # The process continues as a node; another one takes the lease.
     await cluster.redis.execute("SET", "knoll:lease:autoscaler", "another", "PX", 2500)
     await eventually(lambda: not cluster.machines["n1"].leads, condition="n1 does not lead")
     await eventually(lambda: any(each.leads for each in cluster.machines.values()), condition="there is a leader")
@@ -127,7 +127,7 @@ async def test_the_leader_dies_with_its_machine_and_another_one_takes_over(clust
     await cluster.ready(key, 3, on={"n2", "n3"})
 
 
-async def test_a_leader_that_dies_between_command_and_bookkeeping_leaves_no_instance_twice(cluster: Cluster) -> None:
+async def test_a_leader_that_dies_between_command_and_publication_starts_no_instance_twice(cluster: Cluster) -> None:
     await cluster.start()
     engine = cluster.machines["n2"].engine
     engine.start_seconds = cluster.machines["n3"].engine.start_seconds = 1.0
@@ -138,7 +138,7 @@ async def test_a_leader_that_dies_between_command_and_bookkeeping_leaves_no_inst
         return len(assignments) == 3
 
     await eventually(assigned, condition="the assignments are written")
-    await cluster.machines["n1"].kill()  # what became of them is not published
+    await cluster.machines["n1"].kill()  # before the result is published
     await eventually(lambda: any(each.leads for each in cluster.machines.values()), condition="another one leads")
     await cluster.machines["n1"].start()
     await cluster.ready(key, 3)
@@ -299,7 +299,7 @@ async def test_a_leader_that_is_cut_off_stops_leading_and_its_instances_are_repl
     assert cut_off not in {each.id for each in after}
 
 
-async def test_what_mounts_a_claim_runs_where_its_content_is(cluster: Cluster) -> None:
+async def test_an_instance_with_a_volume_claim_runs_on_the_node_with_its_data(cluster: Cluster) -> None:
     await cluster.start()
     claim = {"metadata": {"namespace": "default", "name": "data", "uid": "uid-data"}}
     await cluster.store.create(kinds.VOLUME_CLAIM.id, claim)
@@ -339,7 +339,7 @@ async def test_the_only_machine_becomes_the_first_node_and_keeps_what_runs(
 
 
 @pytest.mark.parametrize("seed", [1, 2])
-async def test_after_any_sequence_of_failures_exactly_the_wanted_number_runs(cluster: Cluster, seed: int) -> None:
+async def test_after_any_sequence_of_failures_exactly_the_required_number_runs(cluster: Cluster, seed: int) -> None:
     dice = random.Random(seed)
     await cluster.start()
     key = await cluster.apply(annotations=THREE)
@@ -363,10 +363,10 @@ async def test_after_any_sequence_of_failures_exactly_the_wanted_number_runs(clu
                 await machine.lose_power()
                 await machine.start()
             case "lease":
-                # Not deleted: another process would lead before this one has noticed.
+                # Not deleted: another process would lead before this one notices.
                 await cluster.redis.execute("SET", "knoll:lease:autoscaler", "another", "PX", 1500)
         if dice.random() < 0.5:
-            # Otherwise the next failure hits while this one is being dealt with.
+            # Otherwise the next failure occurs while this one is being handled.
             for other in cluster.machines.values():
                 other.cable.mend()
             await eventually(serves, condition="three instances serve")

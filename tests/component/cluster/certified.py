@@ -1,4 +1,4 @@
-"""Machines with certificates, for tests of what is between them."""
+"""Machines with certificates, for tests of the connections between them."""
 
 from datetime import UTC, datetime
 from pathlib import Path

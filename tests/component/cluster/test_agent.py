@@ -1,4 +1,4 @@
-"""The agent against a real API: it lets in members only, and renews the certificate of its machine."""
+"""The agent against a real API: it admits members only, and renews the certificate of its machine."""
 
 import asyncio
 import contextlib

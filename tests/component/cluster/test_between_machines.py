@@ -1,4 +1,4 @@
-"""What processes of one machine get from another one: uploaded sources, and logs of instances."""
+"""What processes get from another machine: uploaded sources, and logs of instances."""
 
 import asyncio
 import contextlib
@@ -61,7 +61,7 @@ class Site:
 
 @contextlib.asynccontextmanager
 async def log_service() -> AsyncIterator[int]:
-    """Answers each request with its own head, as a log."""
+    """Responds to each request with the head of that request, as a log."""
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = await reader.readuntil(b"\r\n\r\n")

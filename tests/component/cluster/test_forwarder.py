@@ -1,4 +1,4 @@
-"""Connections between machines: who may connect, to which service, and what passes."""
+"""Connections between machines: which machines may connect, to which services, and what is forwarded."""
 
 import asyncio
 import contextlib
@@ -23,7 +23,7 @@ def issuer() -> Issued:
 
 @contextlib.asynccontextmanager
 async def echo() -> AsyncIterator[int]:
-    """A service that returns what it gets, after its own name."""
+    """A service that sends its name, and then echoes what it receives."""
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
@@ -136,7 +136,7 @@ async def test_the_end_of_a_connection_reaches_the_service(pair: Pair) -> None:
     await eventually(lambda: not pair.ingress.connections, condition="no connection")
 
 
-async def test_a_machine_that_is_no_member_is_refused(pair: Pair, issuer: Issued, tmp_path: Path) -> None:
+async def test_a_machine_that_is_not_a_member_is_refused(pair: Pair, issuer: Issued, tmp_path: Path) -> None:
     stranger = machine(issuer, "n3", tmp_path / "3")
     reader, writer = await pair.egress(folder=stranger).connect()
     assert await ended(reader)
@@ -148,7 +148,7 @@ async def test_a_machine_of_another_platform_is_refused(pair: Pair, tmp_path: Pa
     foreign = machine(authority(), "n2", tmp_path / "3")
     with pytest.raises(ssl.SSLError):
         await pair.egress(folder=foreign).connect()
-    # Also if it does not check whom it connects to.
+    # Also if it does not verify the other machine.
     egress = pair.egress(folder=foreign)
     egress.context.check_hostname, egress.context.verify_mode = False, ssl.CERT_NONE
     assert await refused(pair, egress.context)

@@ -71,7 +71,7 @@ async def test_the_pin_is_the_one_that_curl_compares(api: Running, redis: RedisC
 
 @contextlib.asynccontextmanager
 async def impostor(folder: Path) -> AsyncIterator[tuple[str, list[bytes]]]:
-    """A server with a certificate of its own that records what it gets."""
+    """A server with a different certificate that records what it receives."""
     got: list[bytes] = []
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -14,7 +14,7 @@ __all__ = ["platform"]
 
 SERVICES = 80
 DISPLACEMENT = 20
-"""How far a Service may be from its place: those that wait for the builder or an activator let others pass."""
+"""How far a Service may be from its place: others may overtake one that waits for the builder or an activator."""
 
 
 async def test_a_backlog_is_finished_in_the_order_of_its_arrival(platform: Platform) -> None:
@@ -23,7 +23,7 @@ async def test_a_backlog_is_finished_in_the_order_of_its_arrival(platform: Platf
     await eventually(lambda: platform.is_ready("first"))
     since = (await platform.store.list(SERVICE.id)).version
     names = [f"s{number:03d}" for number in range(SERVICES)]
-    random.Random(0).shuffle(names)  # so that no other order is that of the arrival
+    random.Random(0).shuffle(names)  # so that the order of arrival differs from every other order
     ready: list[str] = []
     begun: dict[str, int] = {}
     """By name: how many Services were ready when the controllers began with this one."""

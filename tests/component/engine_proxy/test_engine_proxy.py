@@ -215,7 +215,7 @@ async def test_a_new_container_joins_none_of_others(engine: RecordingEngine, cli
 async def test_the_container_of_a_reservation_is_left_to_the_swarm(
     engine: RecordingEngine, client: Engine, call: str
 ) -> None:
-    """It is on the machine's network: what joins it, or runs in it, would be there too."""
+    """It uses the machine's network: a container that joins it, or a command in it, would use that too."""
     host = {**SANDBOX["HostConfig"], "NetworkMode": f"container:{RESERVATION}"}
     with pytest.raises(EngineError, match="is not a container of this platform"):
         await client.create({**SANDBOX, "HostConfig": host})

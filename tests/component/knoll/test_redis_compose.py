@@ -93,7 +93,7 @@ async def test_what_was_written_survives_the_primary_and_a_restart_of_everything
         await asyncio.to_thread(compose.run, "start", "redis-1")
         await eventually(lambda: is_safe(redis), within=60)
         await asyncio.to_thread(compose.run, "kill")
-        # The former primary first: what it lacks must not be lost.
+        # The former primary first: writes that it lacks must not be lost.
         await asyncio.to_thread(compose.run, "start", "redis-1", "sentinel-1")
         await asyncio.to_thread(compose.run, "start")
         await eventually(write, within=60)

@@ -1,4 +1,4 @@
-"""A Redis with replicas and sentinels that knows its clients: each process, its replicas, and the sentinels."""
+"""A Redis with replicas and sentinels and a user for each process, for replicas and for sentinels."""
 
 import shutil
 import signal

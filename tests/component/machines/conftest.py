@@ -11,7 +11,7 @@ from tests.machines import Machines, available, machines
 
 @pytest.fixture(scope="package")
 def lab() -> Iterator[Machines]:
-    """Three machines. A test leaves them switched on, connected and without limits."""
+    """Three machines. A test must leave them switched on, connected and without limits."""
     need("MACHINES", available())
     with machines(3) as started:
         yield started

@@ -1,4 +1,4 @@
-"""A Swarm of three machines, fake and real, behind one interface for tests."""
+"""A fake and a real Swarm of three machines, with one interface for tests."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -116,7 +116,7 @@ class RealMachines:
 
 @dataclass
 class Leader:
-    """What a leader has learned from its placer."""
+    """Records what a placer reports to its leader."""
 
     placer: SwarmPlacer
     bound: dict[str, str] = field(default_factory=dict)
@@ -151,7 +151,7 @@ class Stage:
         nodes: Callable[[], dict[str, str]] | None = None,
         image: Callable[[], Awaitable[str]] | None = None,
     ) -> Leader:
-        """Return a leader that has not begun to work."""
+        """Return a leader that has not been started."""
         names = nodes or (lambda: self.machines.nodes)
         options = PlaceOptions(ahead, per_node)
         leader = Leader(SwarmPlacer(self.machines.swarm, self.platform, image or self.machines.image, names, options))
@@ -178,7 +178,7 @@ class Stage:
 
 @asynccontextmanager
 async def leading(leader: Leader) -> AsyncIterator[Leader]:
-    """Let a leader work; one that ends leaves everything as it is."""
+    """Run a leader during the block; when it ends, it changes nothing."""
     working = asyncio.create_task(leader.placer.run())
     try:
         yield leader
@@ -189,7 +189,7 @@ async def leading(leader: Leader) -> AsyncIterator[Leader]:
 
 @asynccontextmanager
 async def stage(machines: FakeMachines | RealMachines) -> AsyncIterator[Stage]:
-    """Provide a platform, of which nothing is left afterwards."""
+    """Provide a platform, and remove all of it afterwards."""
     made = Stage(machines)
     try:
         yield made

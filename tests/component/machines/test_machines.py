@@ -88,7 +88,7 @@ with machines(1, site=Site("knoll-lab2", "10.78.0")):
 
 
 def test_what_a_killed_run_leaves_is_removed_by_the_next(lab: Machines) -> None:
-    """At a site of its own: the machines of this run exist meanwhile."""
+    """Uses a separate site, because the machines of this run exist at the same time."""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     with subprocess.Popen([sys.executable, "-c", KILLED], stdout=subprocess.PIPE, text=True, env=environment) as run:
         assert run.stdout is not None

@@ -1,4 +1,4 @@
-"""A machine's place in the Swarm, and one that is in none."""
+"""A machine's membership in a Swarm, and a machine that is in no Swarm."""
 
 import pytest
 

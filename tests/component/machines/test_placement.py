@@ -52,7 +52,9 @@ async def test_requests_fill_the_nodes_and_the_shortage_is_reported(swarm_stage:
         pytest.param(ResourceRequest(1000, 2**50), "3 Insufficient cpu, 3 Insufficient memory", id="both"),
     ],
 )
-async def test_what_no_node_could_ever_take_waits(swarm_stage: Stage, request_: ResourceRequest, shortage: str) -> None:
+async def test_an_instance_too_large_for_every_node_waits(
+    swarm_stage: Stage, request_: ResourceRequest, shortage: str
+) -> None:
     async with leading(swarm_stage.leader()) as leader:
         leader.placer.place("a-1", request_)
         await eventually(lambda: leader.problems.get("a-1") == f"0/3 nodes are available: {shortage}.")
@@ -63,7 +65,7 @@ async def test_what_no_node_could_ever_take_waits(swarm_stage: Stage, request_: 
         await eventually(lambda: _has_services(swarm_stage, 1), condition="the end of its service")
 
 
-async def test_an_instance_is_placed_where_it_may_be(swarm_stage: Stage) -> None:
+async def test_an_instance_is_placed_on_an_allowed_node_only(swarm_stage: Stage) -> None:
     async with leading(swarm_stage.leader()) as leader:
         leader.placer.place("a-1", CORE, Constraints(node="n3"))
         leader.placer.place("a-2", CORE, Constraints(excluded=frozenset({"n1", "n3"})))
@@ -74,7 +76,7 @@ async def test_an_instance_is_placed_where_it_may_be(swarm_stage: Stage) -> None
         assert await swarm_stage.running() == {"n1": 1, "n2": 1, "n3": 1}
 
 
-async def test_an_instance_that_may_be_nowhere_waits_until_it_may(swarm_stage: Stage) -> None:
+async def test_an_instance_without_an_allowed_node_waits_for_one(swarm_stage: Stage) -> None:
     async with leading(swarm_stage.leader()) as leader:
         leader.placer.place("a-1", CORE, Constraints(excluded=frozenset({"n1", "n2", "n3"})))
         message = "0/3 nodes are available: 3 node(s) were unschedulable."
@@ -110,7 +112,7 @@ async def test_kept_places_make_room_for_an_instance_that_does_not_fit(swarm_sta
         await eventually(lambda: _has_services(swarm_stage, 1), condition="the end of the others")
 
 
-async def test_a_new_leader_takes_over_places_and_removes_what_was_not_decided(swarm_stage: Stage) -> None:
+async def test_a_new_leader_takes_over_places_and_removes_undecided_ones(swarm_stage: Stage) -> None:
     async with leading(swarm_stage.leader()) as first:
         first.placer.place("a-1", CORE)
         first.placer.place("a-2", NOTHING)
@@ -146,7 +148,7 @@ async def test_a_place_that_ends_is_replaced_and_its_instance_stays(swarm_stage:
         await eventually(lambda: _ran(swarm_stage, 1), 60, "its place")
         (service,) = await swarm_stage.services()
         await swarm_stage.machines.end_container(service)
-        leader.placer.place("b-1", CORE)  # while something waits, the tasks are read often
+        leader.placer.place("b-1", CORE)  # while an instance waits, the tasks are read often
         await eventually(lambda: _replaced(swarm_stage, service), 60, "another place")
         await eventually(lambda: _ran(swarm_stage, 2), 60, "both places")
         assert [name for name, _ in leader.bindings] == ["a-1", "b-1"]
@@ -188,7 +190,7 @@ async def test_draining_a_node_in_the_swarm_ends_reservations_and_binds_nothing_
         assert [name for name, _ in leader.bindings] == ["a-1", "b-1"], "the instance has run all the time"
 
 
-async def test_machines_that_are_no_nodes_of_the_platform_get_nothing(swarm_stage: Stage) -> None:
+async def test_machines_that_are_not_nodes_of_the_platform_get_no_places(swarm_stage: Stage) -> None:
     own = {name: swarm_stage.machines.nodes[name] for name in ("n1", "n3")}
     async with leading(swarm_stage.leader(ahead=2, nodes=lambda: own)) as leader:
         for number in range(4):
@@ -205,7 +207,7 @@ async def test_the_smallest_requests_are_placed(swarm_stage: Stage) -> None:
         await leader.all_bound("a-1")
 
 
-async def test_only_some_places_are_made_at_a_time() -> None:
+async def test_only_some_places_are_created_at_a_time() -> None:
     machines = FakeMachines()
     stage = Stage(machines)
     names = [f"a-{number}" for number in range(40)]
@@ -215,7 +217,7 @@ async def test_only_some_places_are_made_at_a_time() -> None:
         for number in range(20):
             leader.placer.place(f"b-{number}", ResourceRequest(0.01), Constraints(node="n1"))
         await leader.all_bound(*names)
-    # Of those that Swarm places, it may give one machine a few more than another.
+    # Swarm may place a few more on one machine than on another.
     assert machines.swarm.most_starting <= 4 + 2
     await machines.swarm.close()
 
@@ -268,7 +270,7 @@ class UnansweredSwarm(FakeSwarm):
         return service
 
 
-async def test_a_service_whose_creation_was_not_answered_is_used() -> None:
+async def test_a_service_whose_creation_got_no_response_is_used() -> None:
     machines = FakeMachines(swarm=UnansweredSwarm(FakeMachines().swarm.machines))
     stage = Stage(machines)
     async with leading(stage.leader()) as leader:
@@ -278,7 +280,7 @@ async def test_a_service_whose_creation_was_not_answered_is_used() -> None:
     await machines.swarm.close()
 
 
-async def test_a_node_without_the_image_does_not_keep_instances_from_others() -> None:
+async def test_a_node_without_the_image_does_not_block_instances_on_other_nodes() -> None:
     machines = FakeMachines()
     machines.swarm.images = set()
     stage = Stage(machines)

@@ -42,7 +42,7 @@ async def test_instances_are_placed_while_a_machine_is_off_and_there_again_after
         await eventually(lambda: _ran(platform, 4), 60, "three places and one with requests")
         whole_lab[3].power_cut()
         off = frozenset({"n3"})
-        # What the table of nodes says three seconds later, long before Swarm does.
+        # As in the table of nodes three seconds later, long before Swarm notices.
         del running["n3"]
         leader.placer.withdraw("a-1")
         for number in range(4):

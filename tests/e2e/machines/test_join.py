@@ -1,4 +1,4 @@
-"""Two machines from nothing, as docs/how-to/several-machines.md says it: the first one, the command, the second one."""
+"""Makes a cluster of two new machines with the commands of docs/how-to/several-machines.md."""
 
 import json
 import os
@@ -39,8 +39,8 @@ def site() -> Iterator[Machines]:
         yield started
 
 
-class Typing:
-    """A user at a machine."""
+class Shell:
+    """A user's shell on a machine."""
 
     def __init__(self, machine: Machine) -> None:
         self.machine = machine
@@ -65,22 +65,22 @@ class Typing:
 
 
 @pytest.fixture(scope="module")
-def first(site: Machines) -> Typing:
-    """The first machine with a platform of its own, on it alone."""
-    typing = Typing(site[1])
-    typing.home.mkdir()
+def first(site: Machines) -> Shell:
+    """The first machine, with a platform on this machine alone."""
+    shell = Shell(site[1])
+    shell.home.mkdir()
     for name in bundle.FILES:
-        (typing.folder / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(ROOT / name, typing.folder / name)
-    (typing.folder / ".env").write_text(f"KNOLL_IMAGE={IMAGE}\n")
-    typing("docker", "compose", "up", "--detach", "--no-build", "--wait", cwd=typing.folder)
-    return typing
+        (shell.folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, shell.folder / name)
+    (shell.folder / ".env").write_text(f"KNOLL_IMAGE={IMAGE}\n")
+    shell("docker", "compose", "up", "--detach", "--no-build", "--wait", cwd=shell.folder)
+    return shell
 
 
 @pytest.fixture(scope="module")
-def cluster(site: Machines, first: Typing) -> tuple[Typing, Typing]:
-    """Both machines."""
-    second = Typing(site[2])
+def cluster(site: Machines, first: Shell) -> tuple[Shell, Shell]:
+    """Both machines, as nodes of one platform."""
+    second = Shell(site[2])
     second.home.mkdir()
     first("knoll", "cluster", "init", "--address", site[1].address, "--name", "n1", cwd=first.folder)
     line = first("knoll", "node", "join-command", cwd=first.folder).strip().removesuffix("sudo sh")
@@ -88,7 +88,7 @@ def cluster(site: Machines, first: Typing) -> tuple[Typing, Typing]:
     return first, second
 
 
-def test_the_single_machine_is_one_node_with_its_objects(first: Typing) -> None:
+def test_the_single_machine_is_one_node_with_its_objects(first: Shell) -> None:
     def is_ready() -> bool:
         return "Ready" in first("knoll", "node", "ls")
 
@@ -96,7 +96,7 @@ def test_the_single_machine_is_one_node_with_its_objects(first: Typing) -> None:
     assert first("knoll", "node", "ls").splitlines()[1].startswith("knoll ")
 
 
-def test_a_second_machine_joins_with_one_line(cluster: tuple[Typing, Typing]) -> None:
+def test_a_second_machine_joins_with_one_line(cluster: tuple[Shell, Shell]) -> None:
     first, second = cluster
 
     def both() -> bool:
@@ -106,19 +106,19 @@ def test_a_second_machine_joins_with_one_line(cluster: tuple[Typing, Typing]) ->
     eventually_sync(both, 60, "two nodes")
     services = second("docker", "ps", "--format", "{{.Names}} {{.Status}}")
     assert "unhealthy" not in services
-    # Redis listens on no address of a machine, and the ports between machines take no plain bytes.
-    for typing in cluster:
-        listening = typing("ss", "-Hltn")
+    # Redis listens on no address of a machine, and the ports between machines accept no plain text.
+    for shell in cluster:
+        listening = shell("ss", "-Hltn")
         assert ":6379" not in listening
         assert ":7443" in listening
 
 
-def test_both_apis_serve_the_same_objects(cluster: tuple[Typing, Typing]) -> None:
-    for typing in cluster:
-        assert "n2" in typing("curl", "-fsS", "http://127.0.0.1:8001/api/v1/nodes")
+def test_both_apis_serve_the_same_objects(cluster: tuple[Shell, Shell]) -> None:
+    for shell in cluster:
+        assert "n2" in shell("curl", "-fsS", "http://127.0.0.1:8001/api/v1/nodes")
 
 
-def test_a_command_that_was_taken_back_is_refused(cluster: tuple[Typing, Typing]) -> None:
+def test_a_command_that_was_revoked_is_refused(cluster: tuple[Shell, Shell]) -> None:
     first, second = cluster
     line = first("knoll", "node", "join-command", cwd=first.folder).strip()
     token = line.partition("Bearer ")[2].partition("'")[0]
@@ -126,7 +126,7 @@ def test_a_command_that_was_taken_back_is_refused(cluster: tuple[Typing, Typing]
     assert "401" in second("sh", "-c", line.removesuffix("| sudo sh"), check=False)
 
 
-def test_a_node_is_removed_and_cut_off(cluster: tuple[Typing, Typing]) -> None:
+def test_a_node_is_removed_and_cut_off(cluster: tuple[Shell, Shell]) -> None:
     first, second = cluster
     assert "is running" in first("knoll", "node", "rm", "n2", check=False)
     first("knoll", "node", "drain", "n2")

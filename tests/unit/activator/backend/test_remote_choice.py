@@ -1,4 +1,4 @@
-"""Instances of this node come first; requests that come back keep their order; a released slot goes round."""
+"""Instances of this node are preferred, returned requests keep their order, released slots are offered in turn."""
 
 import random
 
@@ -24,7 +24,7 @@ COUNTS = st.lists(st.integers(0, 5), min_size=1, max_size=4)
 
 
 @given(local=COUNTS, remote=COUNTS, limit=st.sampled_from([1, 2, 3, 5]), turn=st.integers(0, 9))
-def test_with_a_limit_other_nodes_get_what_has_no_slot_here(
+def test_with_a_limit_other_nodes_get_requests_without_a_slot_here(
     local: list[int], remote: list[int], limit: int, turn: int
 ) -> None:
     near, far = slots(local, limit), slots(remote, limit)
@@ -79,7 +79,7 @@ def test_each_party_gets_its_turn() -> None:
     assert [sharing.next_turn() for _ in range(8)].count(False) == 2
 
 
-def test_offers_go_round_and_pass_over_connections_that_are_gone() -> None:
+def test_offers_take_turns_and_skip_connections_that_are_closed() -> None:
     sharing = SlotSharing("default/a")
     first, gone, second = Waiter(), Waiter(reachable=False), Waiter()
     for node in (first, gone, second):
@@ -90,7 +90,7 @@ def test_offers_go_round_and_pass_over_connections_that_are_gone() -> None:
     assert second.offers == [("default/a", "busy")]
 
 
-def test_a_node_that_neither_takes_nor_declines_holds_nothing_up() -> None:
+def test_a_node_that_neither_accepts_nor_declines_does_not_block_others() -> None:
     sharing, waiter = SlotSharing("default/a"), Waiter()
     sharing.add(waiter, "a-1")
     for _ in range(MAX_OFFERS + 3):
@@ -99,7 +99,7 @@ def test_a_node_that_neither_takes_nor_declines_holds_nothing_up() -> None:
     assert not sharing
 
 
-def test_a_node_that_got_a_slot_waits_no_more() -> None:
+def test_a_node_that_got_a_slot_no_longer_waits() -> None:
     sharing, waiter = SlotSharing("default/a"), Waiter()
     sharing.add(waiter, "a-1")
     assert sharing.other_nodes

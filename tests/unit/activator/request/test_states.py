@@ -138,7 +138,7 @@ PREPARE_FOR_EVENT: dict[RequestEvent, Prepare] = {
 
 
 def _busy(run: Run) -> None:
-    """Its instance runs on another node, which has no slot for it."""
+    """Its instance runs on another node, which has no free slot."""
     run.scene.instance.node = "n2"
     upstream, run.client.upstream = run.client.upstream, None
     assert upstream is not None

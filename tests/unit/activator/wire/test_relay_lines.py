@@ -1,4 +1,4 @@
-"""The lines between activators: what is written is read, and nothing else is."""
+"""The lines between activators: what is written can be parsed, and nothing else is accepted."""
 
 import pytest
 from hypothesis import given
@@ -50,12 +50,12 @@ def test_a_free_slot_names_revision_and_instance_whole(revision: str, instance: 
     [b"", b"GET / HTTP/1.1", MARK, MARK + b"a b", MARK + b"a b later", MARK + b"a b now c", MARK + b" b now",
      MARK + b"a  now", b"RELAY/2 a b now", MARK + b"\xff b now", b"a b now"],
 )  # fmt: skip
-def test_other_lines_are_no_requests(line: bytes) -> None:
+def test_other_lines_are_not_requests(line: bytes) -> None:
     assert parse_request(line) is None
 
 
 @pytest.mark.parametrize("line", [b"", MARK, MARK + b"perhaps", b"RELAY/2 busy", b"busy", b"HTTP/1.1 200 OK"])
-def test_other_lines_are_no_statements(line: bytes) -> None:
+def test_other_lines_are_not_statements(line: bytes) -> None:
     assert parse_statement(line) is None
 
 

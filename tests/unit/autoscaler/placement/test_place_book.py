@@ -1,4 +1,4 @@
-"""The place book under any order of events: what holds at each moment, and where it ends."""
+"""The place book with events in any order: invariants at each moment, and the final state."""
 
 import itertools
 from dataclasses import replace
@@ -26,7 +26,7 @@ CONSTRAINTS = st.builds(
 
 
 class AnyOrder(RuleBasedStateMachine):
-    """A Swarm that answers in any order, loses tasks, and whose places a leader uses in any order."""
+    """A Swarm that responds in any order and loses tasks, and a leader that uses its places in any order."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -123,7 +123,7 @@ class AnyOrder(RuleBasedStateMachine):
 
     @rule()
     def another_leader(self) -> None:
-        """It knows of the instances that run, and of nothing that an earlier one had requested."""
+        """It knows the running instances, but not what an earlier leader requested."""
         self.unanswered.clear()
         self.book = self.new_book()
         self.instances = {name: each for name, each in self.instances.items() if name in self.nodes}
@@ -155,7 +155,7 @@ class AnyOrder(RuleBasedStateMachine):
         assert len(self.unanswered) <= OPTIONS.per_node * len(NAMES)
 
     def teardown(self) -> None:
-        """Once everything is answered and nothing is needed, only the places ahead remain."""
+        """Once all responses have arrived and no place is needed, only the places ahead remain."""
         for name in list(self.instances):
             self.book.withdraw(name, self.now)
         self.instances, self.nodes = {}, {}

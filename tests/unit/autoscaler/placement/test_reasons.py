@@ -1,4 +1,4 @@
-"""The words for a shortage are those of Kubernetes' scheduler."""
+"""Shortages are reported in the words of Kubernetes' scheduler."""
 
 import pytest
 
@@ -71,7 +71,7 @@ def test_without_nodes_there_is_nothing_to_choose() -> None:
         (PlaceSize(CORE), Constraints(node="n1"), False),
     ],
 )
-def test_what_no_empty_node_would_take_is_impossible(
+def test_what_does_not_fit_on_an_empty_node_is_impossible(
     size: PlaceSize, constraints: Constraints, impossible: bool
 ) -> None:
     assert is_impossible(cluster(), size, constraints) is impossible

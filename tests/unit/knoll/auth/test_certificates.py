@@ -1,4 +1,4 @@
-"""Certificates of machines: which side of mutual TLS they serve, and what a request cannot ask for."""
+"""Certificates of machines: for both sides of mutual TLS; a signing request cannot choose names or rights."""
 
 import ssl
 from datetime import UTC, datetime
@@ -78,7 +78,7 @@ def test_a_machine_of_another_platform_is_refused(authority: Issued, tmp_path: P
         shake(lenient, context(ours, server=True), "n1")
 
 
-def test_the_certificate_of_an_api_server_is_no_client_certificate(authority: Issued, tmp_path: Path) -> None:
+def test_the_certificate_of_an_api_server_is_not_a_client_certificate(authority: Issued, tmp_path: Path) -> None:
     ours = node(authority, "n1", tmp_path / "1")
     issued = certificates.issue(authority, ["n1"], NOW)
     (tmp_path / "api.pem").write_bytes(issued.certificate_pem)
@@ -108,7 +108,7 @@ def test_a_request_chooses_neither_names_nor_rights(authority: Issued) -> None:
 
 
 @pytest.mark.parametrize("request_pem", [b"", b"x", b"-----BEGIN CERTIFICATE REQUEST-----\nAAAA\n"])
-def test_what_is_no_request_is_refused(authority: Issued, request_pem: bytes) -> None:
+def test_an_invalid_request_is_refused(authority: Issued, request_pem: bytes) -> None:
     with pytest.raises(ValueError, match=r".+"):
         certificates.issue_node(authority, "n1", request_pem, NOW)
 

@@ -1,4 +1,4 @@
-"""What the doctor says about several machines."""
+"""The checks of `knoll doctor` for several machines."""
 
 import socket
 
@@ -20,7 +20,7 @@ def node(name: str, version: str = "v1.4.0", *, ready: bool = True) -> Json:
     }
 
 
-def test_a_single_machine_is_no_cluster() -> None:
+def test_a_single_machine_is_not_a_cluster() -> None:
     assert not cluster_checks.is_cluster([node("knoll")])
     assert not cluster_checks.is_cluster([])
     assert cluster_checks.is_cluster([node("n1")])
@@ -80,5 +80,5 @@ def test_addresses_are_those_between_machines() -> None:
     assert list(cluster_checks.addresses([node("n1")])) == [("n1", "127.0.0.1")]
 
 
-def test_a_machine_without_an_api_tells_no_time() -> None:
+def test_the_clock_of_a_machine_without_an_api_is_unknown() -> None:
     assert cluster_checks.clock("n2", "127.0.0.1", free_port(), 0.0) is None

@@ -35,7 +35,7 @@ def test_invalid_forwards_are_named(text: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "abc", "abcdef.short", f"ABCDEF.{'a' * 32}", f"abcdef.{'a' * 33}"])
-def test_text_that_is_no_join_token_is_refused_without_repeating_it(text: str) -> None:
+def test_an_invalid_join_token_is_refused_without_repeating_it(text: str) -> None:
     with pytest.raises(ValueError, match=r"ID\.SECRET") as caught:
         JoinToken.parse(text)
     assert not text or text not in str(caught.value)

@@ -1,4 +1,4 @@
-"""What a machine gets when it joins: its settings, and the script that it runs."""
+"""What a machine receives when it joins: its settings, and the script that it runs."""
 
 import subprocess
 
@@ -23,7 +23,7 @@ def test_a_bundle_survives_its_encoding() -> None:
 
 
 @pytest.mark.parametrize("data", [b"", b"{}", b"[]", b'{"first_node": 1}'])
-def test_what_is_no_bundle_is_refused(data: bytes) -> None:
+def test_an_invalid_bundle_is_refused(data: bytes) -> None:
     with pytest.raises(ValueError, match="cannot read"):
         bundle.decode(data)
 
@@ -58,7 +58,7 @@ def test_comments_and_other_lines_stay_when_settings_change() -> None:
 
 
 @pytest.mark.parametrize("text", ["no setting", "A=b c"])
-def test_lines_that_are_no_settings_are_named(text: str) -> None:
+def test_invalid_lines_are_named(text: str) -> None:
     with pytest.raises(ValueError, match=r"NAME=VALUE"):
         bundle.parse_dotenv(text)
 

@@ -1,4 +1,4 @@
-"""Which services of a Swarm the autoscaler may create: reservations, and nothing that runs."""
+"""The services of a Swarm that the autoscaler may create: reservations only, which run no program of a user."""
 
 import copy
 import hashlib
@@ -180,7 +180,7 @@ def test_no_image_is_loaded_but_that_of_reservations(content: bytes) -> None:
 
 
 def test_containers_of_reservations_are_not_touched() -> None:
-    """A container that joins the network of one would be on the machine's network."""
+    """A container that joins the network of one would use the machine's network."""
     labels = SERVICE["TaskTemplate"]["ContainerSpec"]["Labels"]
     assert not is_ours(POLICY, PathTarget.CONTAINER, {"Config": {"Labels": labels}})
     assert is_ours(POLICY, PathTarget.SERVICE, {"Spec": {"Labels": labels}})

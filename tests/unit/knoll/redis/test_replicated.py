@@ -1,4 +1,4 @@
-"""What a primary and its sentinels reply, and the scripts that write to it."""
+"""Replies of a primary and its sentinels, and the scripts that write to it."""
 
 import subprocess
 import sys
@@ -107,7 +107,7 @@ def test_messages_of_sentinels_name_the_primary(channel: str, message: str, prim
         ("+switch-master", "knoll 10.0.0.2 6379 10.0.0.1 6379", ""),
     ],
 )
-def test_what_sentinels_say_ends_a_session(channel: str, message: str, reason: str) -> None:
+def test_messages_of_sentinels_end_a_session(channel: str, message: str, reason: str) -> None:
     current = Primary("10.0.0.1", 6379, rank=(4, False))
     ended = warning("knoll", channel, message, current)
     assert reason in ended
