@@ -113,7 +113,7 @@ async def serve(settings: AutoscalerSettings, make: Callable[[AutoscalerSettings
 
 
 def placer_of(own: SwarmMember, settings: AutoscalerSettings, kubelet: Kubelet, watch: NodeWatch) -> Placer:
-    """Return the placer of a leader: of the Swarm, or of this machine alone if it is in none."""
+    """Return the leader's placer: through Docker Swarm, or on this machine alone if it is in no Swarm."""
     if not own.id:
         return SinglePlacer(kubelet.reservations, kubelet.name)
 

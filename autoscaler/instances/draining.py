@@ -20,7 +20,7 @@ SILENT_SECONDS = 5.0
 """An activator that did not mention a draining instance in five reports never sent it a request."""
 POLL_SECONDS = 0.05
 RECOUNT_SECONDS = 1.0
-"""How long to wait for a report before the requests are counted again: an activator may have gone."""
+"""How long to wait for a report before the requests are counted again: an activator may have ended."""
 DRAIN_QUIET_SECONDS = 30.0
 """As long as Knative's queue-proxy delays SIGTERM after the last new request. WebSockets that are about to close do so
 in this time; the app closes the others, because it knows what to send to its peers."""
@@ -59,7 +59,7 @@ class Draining:
         self._in_flight: dict[str, dict[str, InFlight]] = {}
         """Draining instance to activator to its requests there."""
         self._reports, self._reported = 0, asyncio.Event()
-        """Reports of draining instances so far; the event is set for a moment by each."""
+        """How many reports have mentioned a draining instance; each one sets the event for a moment."""
         self._followers: tuple[float, asyncio.Future[dict[str, int]] | None] = (0.0, None)
         """When `_live_activators` last queried Redis, and the result or the pending query."""
         self.listening_since = float("inf")
@@ -106,7 +106,7 @@ class Draining:
             self._in_flight.pop(instance, None)
 
     async def _next_report(self, until: float) -> None:
-        """Wait for a report of any draining instance, for a while. Args: until: epoch seconds."""
+        """Wait for a report about any draining instance, at most RECOUNT_SECONDS. Args: until: epoch seconds."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(min(RECOUNT_SECONDS, max(POLL_SECONDS, until - self._clock()))):
                 await self._reported.wait()

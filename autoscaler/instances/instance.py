@@ -73,7 +73,7 @@ class ManagedInstance:
         self.created = adopted.created if adopted else requested_at
         self.failure: StartFailure | None = None
         self.generation = 0
-        """Of the newest assignment of the leader that was carried out."""
+        """Generation of the newest assignment that was carried out."""
         self.exists = adopted is not None
         """The engine has started it."""
         self._deps, self._probes, self._adopted = deps, probes, adopted

@@ -14,7 +14,7 @@ from knoll.tables.protocol import Table
 
 
 class _Published(NamedTuple):
-    """What was last written of one Revision."""
+    """The entries of one Revision that were last written."""
 
     endpoints: RevisionEndpoints
     version: int
@@ -62,7 +62,7 @@ class EndpointPublisher:
                 if changed is not None:
                     await self._put_scale(key, changed)
             elif changed is not None:
-                # Sent together, in this order: Redis syncs its file once for both.
+                # Sent together, in this order: Redis then syncs its append-only file once for both.
                 version, _ = await asyncio.gather(self._put_endpoints(key, entry), self._put_scale(key, changed))
             else:
                 version = await self._put_endpoints(key, entry)

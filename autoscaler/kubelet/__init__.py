@@ -1,1 +1,1 @@
-"""The node: the instances of one machine, and everything that they need. It runs whether or not this process leads."""
+"""The node role: the instances of one machine and what they need. It runs whether or not this process leads."""

@@ -1,4 +1,4 @@
-"""Taking over instances that the engine runs: all of them when this process begins, later those it does not know."""
+"""Adopting instances that the engine runs: all of them when this process starts, later those not managed yet."""
 
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field, replace
@@ -26,7 +26,7 @@ Spawn = Callable[[Coroutine[Any, Any, None]], object]
 
 @dataclass(frozen=True, slots=True)
 class LastPublished:
-    """What was last published of the instances of this node, by instance."""
+    """The last published endpoints and rows of this node's instances, by instance name."""
 
     endpoints: Mapping[str, Endpoint] = field(default_factory=dict)
     rows: Mapping[str, InstanceRow] = field(default_factory=dict)
@@ -60,7 +60,7 @@ class Adoption:
         has_revision = self._catalog.current(instance.uid) is not None
         if instance.state == "armed" and self._armed.adopt(instance):
             return
-        # The start of an instance that is `starting` ended with its process.
+        # The start of a `starting` instance was aborted when the process that ran it ended.
         if has_revision and instance.state in ("running", "exited", "paused"):
             log.info("instance adopted", instance=instance.name, revision=instance.revision)
             self._manage(instance, published or LastPublished())
@@ -104,7 +104,7 @@ class Adoption:
 
 
 def _since_release(instance: Instance, row: InstanceRow) -> Instance:
-    """Count the times of an instance that was armed as users have seen them: the engine has those of the arming."""
+    """Return an instance with the times since its release, which users see; the engine reports those of the arming."""
     started = {container.name: container.started for container in row.containers}
     containers = tuple(
         replace(container, started_at=max(container.started_at, started.get(container.name, 0.0)))
@@ -116,9 +116,10 @@ def _since_release(instance: Instance, row: InstanceRow) -> Instance:
 def _idle_state(
     instance: Instance, endpoint: Endpoint | None, row: InstanceRow | None, now: float
 ) -> tuple[IdleState, float] | None:
-    """Return the idle state of an instance that is taken over, and since when; None when it is not idle.
+    """Return the idle state of an adopted instance and its start in epoch seconds; None when it is not idle.
 
-    Pausing comes after the activators' acknowledgement: an instance that they know as ready was frozen from outside.
+    An instance is paused only after the activators have acknowledged that it is not ready. A paused instance whose
+    endpoint is still ready was therefore paused by another program, and is not idle.
     """
     since = row.since if row and row.since else now
     if instance.state == "paused" and not (endpoint and endpoint.state == "ready"):

@@ -26,14 +26,14 @@ from knoll.values.errors import KnollError
 log = structlog.get_logger()
 
 TICK_SECONDS = 2.0
-"""Interval at which memory and the candidates are checked even if there is no event."""
+"""Interval at which memory and candidates are checked when no event arrives."""
 RETRY_SECONDS = (10.0, 60.0, 600.0)
-"""Pauses after failures of one Revision."""
+"""Delays before the next attempt after the first, second and later failures of one Revision."""
 UNAVAILABLE_SECONDS = 600.0
-"""Pause after an engine has turned out not to arm instances."""
+"""Delay before the next attempt after the engine has reported that it cannot arm instances."""
 
 Memory = Callable[[], tuple[int, int | None]]
-"""Returns the machine's memory, and how much of it is available, in bytes; None when that is unknown."""
+"""Returns the machine's memory and the available part of it, in bytes; the latter is None when it is unknown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +66,7 @@ class ArmedPool:
         self._catalog, self._is_managed = catalog, is_managed
         self._bound, self._memory, self._on_removed = bound, memory, on_removed
         self._candidates: Candidates | None = None
-        """None while there is no leader: nothing is armed then, and what is armed stays."""
+        """None while there is no leader: then nothing is armed or disarmed."""
         self._instances: dict[str, ArmedInstance] = {}
         """By name."""
         self._failures: dict[str, _Failure] = {}
@@ -96,16 +96,16 @@ class ArmedPool:
         self._wake.set()
 
     def listen(self, on_change: Callable[[], None]) -> None:
-        """Call whenever `armed` may return something else than before."""
+        """Register a callback for changes of what `armed` returns."""
         self._on_change = on_change
 
     def armed(self, uid: str | None = None) -> list[ArmedInstance]:
-        """Return the instances that are armed. Args: uid: of a Revision; None is all of them."""
+        """Return the armed instances. Args: uid: uid of a Revision; None for all Revisions."""
         waiting = (each for each in self._instances.values() if each.state is ArmedState.WAITING)
         return [each for each in waiting if uid in (None, each.spec.uid)]
 
     def take(self, name: str) -> ArmedInstance | None:
-        """Return an armed instance for a start that releases it at once; one that is stale is only removed by it."""
+        """Return an armed instance for a start, which releases it at once, or removes it if it is stale."""
         instance = self._instances.get(name)
         if instance is None or instance.state is ArmedState.GONE:
             return None
@@ -114,7 +114,7 @@ class ArmedPool:
             self._on_change()
         return instance
 
-    # What happens elsewhere
+    # Changes from elsewhere
 
     def knows(self, name: str) -> bool:
         """Return whether an instance is armed, or is being armed or removed."""
@@ -151,12 +151,12 @@ class ArmedPool:
                 self._invalidate(instance, "it has ended")
 
     def adopt(self, instance: Instance) -> bool:
-        """Take over an instance that an earlier leader has armed; returns False when it is to be removed."""
+        """Adopt an instance that an earlier process has armed; returns False when it is to be removed."""
         compressed = self._catalog.current(instance.uid)
         if compressed is None or not self._bound:
             return False
         revision = compressed.revision()
-        # What it read from other objects may have changed since.
+        # The objects that it refers to may have changed since.
         if needs_preparation(revision.spec):
             return False
         spec = instance_spec(revision, instance.name)

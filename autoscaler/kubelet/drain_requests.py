@@ -1,4 +1,4 @@
-"""Waits of this node for the last requests of its instances. The leader answers them: it hears all activators."""
+"""Waits of this node for the last requests of its instances. The leader answers them from the activators' reports."""
 
 import asyncio
 import contextvars
@@ -12,19 +12,19 @@ Waiter = Callable[[str, str, float], Coroutine[Any, Any, bool]]
 
 @dataclass(slots=True)
 class DrainRequest:
-    """One wait."""
+    """The wait for the last requests of one instance."""
 
     number: int
-    """Identifies it; rises with each wait, also over restarts of this process."""
+    """Identifies the wait; increases with each one, also across restarts of this process."""
     revision: str
     grace_seconds: float
     answered: "asyncio.Future[bool]"
     task: asyncio.Task[None] | None = None
-    """Waits for a leader in this process."""
+    """Asks the leader in this process; None while another process leads."""
 
 
 class DrainRequests:
-    """All waits of one node. They continue without a leader, and the next leader begins each of them again."""
+    """All waits of one node. They stay pending without a leader; the next leader starts each of them again."""
 
     def __init__(self, clock: Callable[[], float], on_change: Callable[[str], None]) -> None:
         """
@@ -37,7 +37,7 @@ class DrainRequests:
         """By instance."""
         self._leader: Waiter | None = None
         self._context = contextvars.copy_context()
-        """The leader's, whose writes end with its lease."""
+        """Context of the leader: writes in it stop when its lease ends."""
         self._last = 0
 
     def get(self, instance: str) -> DrainRequest | None:
@@ -60,7 +60,7 @@ class DrainRequests:
                 del self._requests[instance]
 
     def connect(self, leader: Waiter | None) -> None:
-        """Ask a leader in this process from now on; None when this process leads no longer."""
+        """Ask this leader from now on. Args: leader: in this process; None when it has stopped leading."""
         self._leader, self._context = leader, contextvars.copy_context()
         for instance, request in self._requests.items():
             if request.task is not None:
@@ -69,7 +69,7 @@ class DrainRequests:
             self._begin(instance, request)
 
     def answer(self, instance: str, number: int, *, empty: bool) -> None:
-        """A wait has ended. Args: empty: whether no request is left."""
+        """End a wait. Args: empty: whether no request is left."""
         request = self._requests.get(instance)
         if request is not None and request.number == number and not request.answered.done():
             request.answered.set_result(empty)

@@ -44,9 +44,9 @@ from knoll.values import kinds
 log = structlog.get_logger()
 
 REMOVED_COLLECTED = 100
-"""Garbage is collected after this many removed instances, which leave 2 MB; that takes some ten milliseconds."""
+"""Garbage is collected after this many removed instances, which leave about 2 MB; that takes tens of milliseconds."""
 COLLECT_SECONDS = 1.0
-"""Delay of that: by then the last removal is published."""
+"""Delay of the garbage collection, so that the last removal is published before it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,13 +88,13 @@ class Kubelet:
         self._context = contextvars.copy_context()
         self._listeners: list[Callable[[str], None]] = []
         self.instances: dict[str, ManagedInstance] = {}
-        """By name; until nothing of them is left."""
+        """By name; an instance is kept here until nothing of it is left."""
         self._by_uid: defaultdict[str, dict[str, ManagedInstance]] = defaultdict(dict)
         """By uid of their Revision, and name."""
         self.followed = FollowedObjects(store)
         self.catalog = self.followed.catalog
         self.adopted = asyncio.Event()
-        """Set once the running instances were taken over."""
+        """Set once the running instances have been adopted."""
 
         self.reservations = Reservations()
         self.drains = DrainRequests(options.clock, self._changed)
@@ -161,7 +161,7 @@ class Kubelet:
         """Own the instances of this machine until cancelled; they keep running.
 
         Args:
-            last_published: reads what an earlier process published of them.
+            last_published: reads what an earlier process published about them.
         """
         self._context = contextvars.copy_context()
         try:
@@ -193,17 +193,17 @@ class Kubelet:
     # For the leader
 
     def connect(self, leader: LeaderEnd | None) -> None:
-        """Report to a leader in this process from now on; None when it leads no longer."""
+        """Report to this leader from now on. Args: leader: in this process; None when it has stopped leading."""
         self._leader = leader
         self._held.clear()
         self.drains.connect(leader.wait_until_drained if leader else None)
 
     def listen(self, on_change: Callable[[str], None]) -> None:
-        """Call with the Revision, `namespace/name`, whenever one of the instances changes."""
+        """Register a callback for changes of instances; it gets the Revision, `namespace/name`."""
         self._listeners.append(on_change)
 
     def hold(self, armed: str) -> None:
-        """Keep an armed instance: an assignment of that name follows."""
+        """Keep an armed instance for an assignment of the same name, which follows."""
         if self.armed.take(armed) is not None:
             self._held.add(armed)
 
@@ -220,7 +220,7 @@ class Kubelet:
         return instance
 
     def release_hold(self, instance: str) -> None:
-        """Forget an armed instance that was held: it is not needed any more."""
+        """Stop keeping an armed instance that was held: it is no longer needed."""
         self._held.discard(instance)
 
     def _begin(self, assignment: Assignment, blueprint: Blueprint | None) -> ManagedInstance | None:
@@ -248,7 +248,7 @@ class Kubelet:
         )
         instance.generation = assignment.generation
         self._add(instance)
-        # Not in the leader's context, whose writes end with its lease.
+        # Not in the leader's context: writes in that one stop when its lease ends.
         self._context.run(instance.start)
         return instance
 
@@ -343,7 +343,7 @@ class Kubelet:
 
 
 def _pursue(instance: ManagedInstance, assignment: Assignment) -> None:
-    """Begin what leads to the goal. The instance may have changed since the leader decided: its state counts."""
+    """Start the transition to the goal from the instance's present state: it may have changed since the decision."""
     match assignment.goal, instance.state:
         case "removed", _:
             instance.drain()
@@ -355,6 +355,6 @@ def _pursue(instance: ManagedInstance, assignment: Assignment) -> None:
         case "stopped", LifecycleState.PAUSED | LifecycleState.STOPPING:
             instance.step_down()
         case _, LifecycleState.STARTING | LifecycleState.UNREADY:
-            instance.drain()  # as without an idle state: it is not known to work
+            instance.drain()  # removed rather than idle: it has not been ready yet
         case _:
             pass

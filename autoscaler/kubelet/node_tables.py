@@ -1,6 +1,6 @@
-"""The node's end of the tables in Redis: carries out assignments, reports what its instances are.
+"""The node's end of the tables in Redis: carries out assignments, and reports the state of its instances.
 
-Without Redis, and without a leader, every instance goes on.
+Instances keep running while Redis is unavailable or no process leads.
 """
 
 import asyncio
@@ -27,31 +27,31 @@ from knoll.values.errors import KnollError
 log = structlog.get_logger()
 
 USAGE_SECONDS = 15.0
-"""Interval at which the usage of instances is measured whose Revisions scale by it."""
+"""Interval at which usage is measured, for instances of Revisions that scale by CPU or memory."""
 RETRY_SECONDS = 1.0
-"""Interval at which assignments are tried again whose Revision is not known here yet."""
+"""Interval at which assignments are retried whose Revision this process has not read yet."""
 ENDED_SECONDS = 30.0
-"""How long the end of an instance is reported when its assignment was never seen."""
+"""How long the end of an instance without an assignment is reported."""
 
 
 class NodeTables:
-    """What this node exchanges with a leader in another process."""
+    """The exchange of this node with a leader in another process."""
 
     def __init__(self, kubelet: Kubelet, tables: LinkTables, clock: Callable[[], float]) -> None:
         """Args: clock: epoch seconds."""
         self._kubelet, self._tables, self._clock = kubelet, tables, clock
         self._members = Outbox(tables.members)
         self._assigned: dict[str, Assignment] = {}
-        """By instance: all assignments, also those of other nodes."""
+        """By instance; includes the assignments of other nodes."""
         self._ended: dict[str, float] = {}
-        """Instances that have ended here, to when; until their assignment is gone."""
+        """Instance that has ended here to the epoch seconds of its end; kept until its assignment is removed."""
         self._unknown: set[str] = set()
-        """Assigned instances whose Revision is not known here yet."""
+        """Assigned instances whose Revision this process has not read yet."""
         self._usage: dict[str, MemberUsage] = {}
         self._due = PendingKeys[str]()
         """Revisions, `namespace/name`, whose instances have changed."""
         self.compared = asyncio.Event()
-        """Set once the instances were compared with their assignments; no leader in this process begins before."""
+        """Set once the instances were compared with their assignments; this process starts to lead only afterwards."""
         kubelet.listen(self._due.mark)
 
     async def last_published(self) -> LastPublished:
@@ -77,13 +77,13 @@ class NodeTables:
     # Assignments
 
     async def _compare(self) -> None:
-        """Compare with what was assigned when this process began: an instance is never started twice."""
+        """Compare the instances with the assignments at the start of this process: no instance is started twice."""
         version, assignments = await until_available(self._tables.assignments.snapshot, "assignments not read yet")
         self._assigned = {name: assignment for name, (_, assignment) in assignments.items()}
         for name, assignment in self._assigned.items():
             if assignment.node == self._kubelet.name:
                 self._pursue_or_report_lost(name, assignment)
-        # Without any version the platform had no other node yet, or Redis has lost its data: the leader decides.
+        # At version 0 the platform had no other node yet, or Redis has lost its data: the leader decides.
         for name, instance in list(self._kubelet.instances.items()) if version else ():
             if name not in self._assigned:
                 log.info("instance removed", instance=name, reason="it is not assigned to this node any more")
@@ -96,7 +96,7 @@ class NodeTables:
         self.compared.set()
 
     async def _enter_claims(self) -> None:
-        """Enter what this machine has, when it was the only one before."""
+        """Record this node as the place of its volumes of claims without one: it may have been the only machine."""
         _, entered = await self._tables.claims.snapshot()
         for volume in await self._kubelet.runtime.volumes():
             if volume.kind == "claim" and volume.owner not in entered:
@@ -126,7 +126,7 @@ class NodeTables:
                 del self._ended[name]
                 self._members.remove(name)
             instance = self._kubelet.instances.get(name)
-            # After a gap, the table may have been lost: the leader then decides by what this node reports.
+            # After a gap the table may have been lost: the leader then decides, from the reports of this node.
             if instance is not None and before is not None and before.node == own and removed_for_certain:
                 log.info("instance removed", instance=name, reason="it is not assigned to this node any more")
                 instance.drain()

@@ -14,20 +14,23 @@ log = structlog.get_logger()
 
 
 class NodeRegistration:
-    """This node among those of the platform."""
+    """This node's registration with the platform."""
 
     def __init__(self, heartbeats: Heartbeats, nodes: Table[Node], entry: Callable[[], Node]) -> None:
-        """Args: entry: returns what the other machines need to know of this one."""
+        """Args: entry: returns the present entry of this node."""
         self._heartbeats, self._nodes, self._entry = heartbeats, nodes, entry
         self._written: Node | None = None
         self._since = float("inf")
 
     def is_steady(self) -> bool:
-        """Return whether each heartbeat of the last seconds was taken: if so, silence of another node is its own."""
+        """Return whether every heartbeat of the last DEAD_SECONDS reached Redis.
+
+        If so, missing heartbeats of another node are not caused by this process or its connection.
+        """
         return asyncio.get_running_loop().time() - self._since >= DEAD_SECONDS
 
     async def run(self) -> None:
-        """Repeat the heartbeat until cancelled; gaps while Redis is unavailable."""
+        """Send heartbeats until cancelled; none is sent while Redis is unavailable."""
         clock = asyncio.get_running_loop().time
         while True:
             try:

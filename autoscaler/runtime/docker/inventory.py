@@ -25,7 +25,7 @@ class Inventory:
     async def containers(self, instance: str | None = None) -> list[ListedContainer]:
         """Return all containers of the platform, or those that carry an instance's label.
 
-        Containers of reservations are left out: they are Docker Swarm's, and the engine proxy refuses to touch them.
+        Containers of reservations are left out: Docker Swarm owns them, and the engine proxy refuses calls for them.
         """
         selectors = [f"{labels.PLATFORM}={self._platform}"]
         if instance is not None:

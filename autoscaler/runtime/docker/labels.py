@@ -4,7 +4,7 @@ from knoll.engine_proxy import reservations
 
 PLATFORM = "knoll.dev/platform"
 ROLE = reservations.ROLE_LABEL
-"""`sandbox`, `app`, `init`, `helper`, `network`, `volume` or `RESERVATION`."""
+"""`sandbox`, `app`, `init`, `helper`, `network`, `volume` or `reservation`."""
 RESERVATION = reservations.ROLE
 INSTANCE = "knoll.dev/instance"
 SANDBOX = "knoll.dev/sandbox"
