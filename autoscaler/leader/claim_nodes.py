@@ -1,4 +1,4 @@
-"""On which node the content of each PersistentVolumeClaim is: Revisions that mount it run there."""
+"""Which node holds the data of each PersistentVolumeClaim: Revisions that mount the claim run there."""
 
 import asyncio
 from collections.abc import Callable, Iterable
@@ -30,7 +30,7 @@ class ClaimNodes:
         return next((place.node for place in places if place is not None), None)
 
     def bound(self, namespace: str, claims: Iterable[str], node: str) -> None:
-        """An instance that mounts these claims runs on a node: their content will be there."""
+        """Record that an instance that mounts these claims runs on a node: their data will be there."""
         for name in claims:
             uid = self._uid_of(namespace, name)
             if uid and uid not in self._places:

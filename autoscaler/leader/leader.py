@@ -188,7 +188,7 @@ class Leader:
             await until_available(partial(self._publisher.remove, key))
 
     def _adopt_assignment(self, assignment: Assignment) -> None:
-        """Take over an instance of which its node has reported nothing yet, unless the node is lost."""
+        """Take over an assigned instance that its node has not reported yet, unless the node does not respond."""
         scaler = self.registry.by_uid.get(assignment.uid)
         responds = assignment.node != self._nodes.own and self._nodes.responds(assignment.node)
         if scaler is None or assignment.goal == "removed" or not responds:
@@ -227,7 +227,7 @@ class Leader:
             # Its Revision could not be scaled before.
             self._adopt(report, None)
         else:
-            # Its node was lost for a while, and another one has taken its place.
+            # Its node was lost for a while, and another instance has replaced it.
             self._dismiss(report)
 
     def _adopt(self, report: InstanceReport, assignment: Assignment | None) -> None:
@@ -257,7 +257,7 @@ class Leader:
 
     @property
     def node_follower(self) -> NodeFollower:
-        """Which nodes respond, and which get nothing new."""
+        """Tracks which nodes are lost, and which are cordoned."""
         return self._node_follower
 
     # Changes in the store
@@ -271,7 +271,7 @@ class Leader:
             return
         scaler = self.registry.by_uid.get(instance.assignment.uid)
         if instance.node in self._node_follower.cordoned and not (scaler and scaler.claims):
-            instance.leave()  # `kubectl drain`: without losing capacity
+            instance.leave()  # `kubectl drain`: a replacement is started first
             self._queue.mark(instance.revision, decide_first=False)
         else:
             instance.drain()

@@ -1,4 +1,4 @@
-"""What the leader does when nodes are lost, come back or are cordoned. Nothing on a single machine."""
+"""The leader's reaction when nodes are lost, return or are cordoned. Does nothing on a single machine."""
 
 import asyncio
 from collections.abc import Callable, Mapping
@@ -16,14 +16,14 @@ log = structlog.get_logger()
 
 
 class NodeFollower:
-    """The nodes, while this process leads. Hears of them as a `NodeObserver`."""
+    """Follows the nodes while this process leads; implements `NodeObserver`."""
 
     def __init__(self, nodes: Nodes, store: Store, placing: Placing, on_change: Callable[[str], None]) -> None:
         """Args: on_change: called with the Revision, `namespace/name`, of each instance that is lost with its node."""
         self._nodes, self._store, self._placing, self._on_change = nodes, store, placing, on_change
         self._lost: frozenset[str] = frozenset()
         self.cordoned: frozenset[str] = frozenset()
-        """Nodes that operators have closed to new instances."""
+        """Nodes that operators have cordoned: they get no new instance."""
 
     @property
     def watch(self) -> NodeWatch | None:
@@ -32,7 +32,7 @@ class NodeFollower:
 
     @property
     def excluded(self) -> frozenset[str]:
-        """Nodes that get nothing new: cordoned ones, and those that do not respond."""
+        """Nodes that get no new instance: cordoned ones, and those that do not respond."""
         return self._placing.excluded
 
     @property
@@ -41,7 +41,7 @@ class NodeFollower:
         return self._placing.node_labels
 
     async def begin(self, tasks: asyncio.TaskGroup) -> None:
-        """Wait until it is known which nodes respond, and which are cordoned; follow both from then on."""
+        """Read which nodes respond and which are cordoned, and follow both from then on."""
         watch = self._nodes.watch
         if watch is None:
             return
@@ -66,13 +66,13 @@ class NodeFollower:
             self._on_change(instance.revision)
 
     def node_returned(self, node: str) -> None:
-        """What it still runs was replaced meanwhile, and is dismissed."""
+        """Process the reports of the node again: instances that were replaced meanwhile are removed."""
         self._lost -= {node}
         self._exclude()
         self._nodes.link.returned(node)
 
     def node_forgotten(self, node: str) -> None:
-        """It has been lost for long."""
+        """Remove what the node has reported."""
         self._lost -= {node}
         self._nodes.link.forget(node)
 

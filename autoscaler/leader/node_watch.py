@@ -1,4 +1,4 @@
-"""Follows the nodes of a platform: which of them respond, and which may get instances."""
+"""Follows the nodes of a platform, and which of them respond."""
 
 import asyncio
 from collections.abc import Callable
@@ -16,22 +16,22 @@ log = structlog.get_logger()
 
 POLL_SECONDS = 0.5
 FORGET_SECONDS = 3600.0
-"""A node that has been silent for longer is forgotten, with what it reported."""
+"""A node without heartbeats for longer than this is forgotten, together with its reports."""
 
 
 class NodeObserver(Protocol):
-    """Hears of nodes."""
+    """Called when nodes stop or start to respond."""
 
     def node_lost(self, node: str) -> None:
-        """A node does not respond any more."""
+        """A node has stopped responding."""
         ...
 
     def node_returned(self, node: str) -> None:
-        """A node responds that did not before, or is new."""
+        """A node responds again, or is new."""
         ...
 
     def node_forgotten(self, node: str) -> None:
-        """A node has been lost for long."""
+        """A node has not responded for FORGET_SECONDS."""
         ...
 
 
@@ -42,17 +42,18 @@ class NodeWatch:
         """
         Args:
             own: name of the node in this process.
-            is_steady: returns whether this process's own heartbeats were taken lately; otherwise no node is given up.
+            is_steady: returns whether this process's own heartbeats have reached Redis lately; otherwise no node is
+                declared lost.
         """
         self._heartbeats, self._table, self._own, self._is_steady = heartbeats, nodes, own, is_steady
         self._observer: NodeObserver | None = None
         self.nodes: dict[str, Node] = {}
-        """By name; what is known of those that respond, and of those lost lately."""
+        """By name: the entries of nodes that respond, and of those that were lost a moment ago."""
         self._alive: set[str] = {own}
         self._read, self._polled = asyncio.Event(), asyncio.Event()
 
     def responds(self, node: str) -> bool:
-        """Return whether a node is alive."""
+        """Return whether a node responds."""
         return node in self._alive
 
     def alive(self) -> list[str]:
@@ -60,7 +61,7 @@ class NodeWatch:
         return sorted(self._alive)
 
     def memory_bytes(self) -> int:
-        """Return the memory of all nodes that respond."""
+        """Return the memory of all nodes that respond, in bytes."""
         return sum(node.memory_bytes for name, node in self.nodes.items() if name in self._alive)
 
     async def synced(self) -> None:
@@ -98,7 +99,7 @@ class NodeWatch:
                     self._observer.node_forgotten(node)
             self._polled.set()
         elif not self._polled.is_set():
-            # Nothing is known of the time before: who is in the table counts as alive for now.
+            # There is no record of earlier heartbeats: nodes in the table count as responding for now.
             self._alive |= self.nodes.keys()
             self._polled.set()
 

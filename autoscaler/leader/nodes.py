@@ -1,4 +1,4 @@
-"""What the leader has of the nodes of a platform."""
+"""The nodes of a platform, as the leader uses them."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,16 +11,16 @@ from autoscaler.placement.protocol import Placer
 
 @dataclass(frozen=True, slots=True)
 class Nodes:
-    """The nodes of a platform, as the leader uses them."""
+    """The leader's access to the nodes: the link, the placer, and which of them respond."""
 
     link: NodeLink
     placer: Placer
     memory_bytes: Callable[[], int]
-    """Returns the memory of all nodes together; 0 while it is unknown."""
+    """Returns the memory of all nodes together, in bytes; 0 while it is unknown."""
     own: str = ""
     """Name of the node in this process."""
     responds: Callable[[str], bool] = lambda node: True
-    """Returns whether a node is alive."""
+    """Returns whether a node responds."""
     watch: NodeWatch | None = None
     """None on a single machine."""
     claims: ClaimNodes | None = None

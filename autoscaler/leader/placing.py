@@ -1,4 +1,4 @@
-"""Starting instances: the quotas of their namespace allow them, the placer finds a node, and the node is asked."""
+"""Starts instances: checks the quotas of the namespace, has the placer find a node, and assigns the instance to it."""
 
 import asyncio
 import secrets
@@ -26,11 +26,11 @@ from knoll.values.json import Json
 log = structlog.get_logger()
 
 POLL_SECONDS = 0.2
-"""Interval at which instances that wait are tried again."""
+"""Interval at which waiting instances are tried again."""
 
 
 class Placing:
-    """All instances that are being placed, and the assignments of those that have a node."""
+    """The instances of all Revisions: those that wait for a node, and those that have one."""
 
     def __init__(
         self,
@@ -57,7 +57,7 @@ class Placing:
         self.handles: dict[str, PlacedInstance] = {}
         """By name: all instances."""
         self.excluded: frozenset[str] = frozenset()
-        """Nodes that get nothing new."""
+        """Nodes that get no new instance."""
         self.node_labels: dict[str, dict[str, str]] = {}
         """Of each node; empty on a single machine."""
         placer.begin(self._bound, self._placement_changed)
@@ -91,8 +91,8 @@ class Placing:
         """Return a handle for an instance that an earlier leader has started.
 
         Args:
-            report: what its node reports of it; None while it has reported nothing.
-            assignment: as an earlier leader has left it; None when there is none.
+            report: the node's report about it; None if there is none yet.
+            assignment: the assignment that the earlier leader wrote; None if there is none.
         """
         if report is not None and (assignment is None or assignment.generation <= report.generation):
             assignment = Assignment(
@@ -109,7 +109,7 @@ class Placing:
         return instance
 
     def removed(self, name: str) -> None:
-        """Nothing of an instance is left, or its node is lost."""
+        """Forget an instance: nothing of it is left, or its node is lost."""
         instance = self.handles.pop(name, None)
         if instance is not None and instance.state is not LifecycleState.REMOVED:
             instance.ended()
@@ -118,7 +118,7 @@ class Placing:
         self._link.withdraw(name)
 
     async def run(self) -> None:
-        """Try again what waits, until cancelled."""
+        """Retry the placement of waiting instances until cancelled."""
         while True:
             await self._wake.wait()
             self._wake.clear()
@@ -174,7 +174,7 @@ class Placing:
         quotas = list(self._quotas(charge.namespace)) if charge else []
         if charge is None or not quotas:
             return ""
-        # Those that rest are not charged.
+        # Idle instances are not charged.
         others = (each for each in self._registry.instances() if each.placed and each.state not in IDLE)
         charges = [each.request.charge for each in others if each.request.charge and each is not instance]
         return quota_refusal(quotas, charges, charge, instance.name)
@@ -212,7 +212,7 @@ def _namespace(key: str) -> str:
 
 
 def _blueprint(compressed: CompressedRevision, name: str | None) -> Blueprint:
-    """Derive what a start needs. Args: name: of the instance; None is a new one."""
+    """Derive what a start needs. Args: name: name of the instance; None for a new name."""
     revision = compressed.revision()
     spec = instance_spec(revision, name or new_instance_name(revision, secrets.choice))
     return Blueprint(spec, probes(revision), compressed, needs_preparation(revision.spec))

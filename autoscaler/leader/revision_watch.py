@@ -58,7 +58,7 @@ class RevisionWatch:
         Args:
             before: what an earlier leader published, by uid.
 
-        Returns: a function that ends it.
+        Returns: a function that stops following.
         """
         self._before = before
         return self._catalog.subscribe(self)

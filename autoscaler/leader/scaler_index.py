@@ -1,6 +1,6 @@
-"""Which Revisions a tick looks at, and which may have an armed instance: nothing walks all Revisions for it.
+"""Which Revisions a tick examines, and which may have an armed instance, without a walk over all Revisions.
 
-Of thousands of Revisions nearly all are settled at zero (`RevisionScaler.is_settled`): only an input can change them.
+Nearly all of thousands of Revisions are settled at zero (`RevisionScaler.is_settled`): only an input can change them.
 """
 
 from bisect import bisect_left, insort
@@ -11,7 +11,7 @@ from autoscaler.revisions.revision_scaler import RevisionScaler
 
 
 class ScalerIndex:
-    """All scalers of a process, by what they need. The leader notes each scaler that has acted or got an input."""
+    """Indexes of all scalers. The leader calls `note` or `unsettle` for each scaler that has acted or got an input."""
 
     def __init__(self) -> None:
         self._unsettled: dict[str, RevisionScaler] = {}
@@ -28,7 +28,7 @@ class ScalerIndex:
         return len(self._may_wake)
 
     def note(self, scaler: RevisionScaler) -> bool:
-        """Note a scaler that is new, has acted or was changed; returns whether the candidates for arming changed."""
+        """Update the entries of a scaler that is new or has changed; returns whether the arming candidates changed."""
         self.unsettle(scaler)
         if scaler.may_wake():
             self._may_wake.add(scaler.uid)
@@ -44,7 +44,7 @@ class ScalerIndex:
         return True
 
     def unsettle(self, scaler: RevisionScaler) -> None:
-        """Look at a scaler at the next tick: it got an input that it has not acted on."""
+        """Examine a scaler at the next tick: it got an input that it has not acted on."""
         self._unsettled[scaler.uid] = scaler
 
     def remove(self, scaler: RevisionScaler) -> None:

@@ -1,6 +1,7 @@
-"""The leader's way to all nodes: to the one in this process through memory, to the others through tables.
+"""The leader's link to all nodes: to the one in this process in memory, to the others through tables.
 
-What the leader assigns to its own node is written as well: another process may lead next, or this one restart.
+Assignments to the leader's own node are written to the table as well: another process may lead next, or this one may
+restart.
 """
 
 import asyncio
@@ -15,7 +16,7 @@ from autoscaler.runtime.model import Usage
 from knoll.messages.assignments import Assignment
 
 PREPARE_SECONDS = 0.5
-"""Changes of what nodes prepare are written together."""
+"""Changes of the nodes' preparations within this time are written together."""
 
 
 class ClusterLink:
@@ -122,7 +123,7 @@ class ClusterLink:
 
 
 def preferred_node(uid: str, nodes: Sequence[str]) -> str:
-    """Return the node that arms an instance of a Revision. It changes for few Revisions when nodes come and go.
+    """Return the node that arms an instance of a Revision; it changes for few Revisions when nodes join or leave.
 
     Source: rendezvous hashing. Args: nodes: at least one.
     """

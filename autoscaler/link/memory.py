@@ -1,4 +1,4 @@
-"""Leader and node in one process: they call each other, and the leader reads the node's own objects."""
+"""The link between a leader and a node in one process: they call each other, and share the node's objects."""
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -49,13 +49,13 @@ class MemoryLink:
         self._node = node
 
     async def synced(self) -> None:
-        pass  # the node is asked directly
+        pass  # the node's objects are read directly
 
     def assignments(self) -> Iterable[Assignment]:
-        return ()  # what the node runs tells everything
+        return ()  # the node's instances are the only record
 
     def connect(self, leader: LeaderEnd, candidates: Callable[[], Iterable[ArmingCandidate]] | None = None) -> None:
-        """See `NodeLink`. Args: candidates: returns those of this node; None is all."""
+        """See `NodeLink`. Args: candidates: returns the arming candidates of this node; None for all."""
         self._node.connect(leader)
         self._node.armed.follow(candidates or leader.arming_candidates)
 

@@ -1,4 +1,4 @@
-"""Writes a table in the background: only the newest value of a field, until it succeeds."""
+"""Writes fields of a table in the background: the newest value of each, repeated until it succeeds."""
 
 import asyncio
 from typing import Generic, TypeVar
@@ -25,7 +25,7 @@ class Outbox(Generic[T]):
     def __init__(self, table: Table[T]) -> None:
         self._table = table
         self.values: dict[str, T] = {}
-        """By field, as they are or will be written."""
+        """By field: the values that are written or pending."""
         self._pending = PendingKeys[str](GATHER_SECONDS)
         self._version = 0
 
@@ -41,7 +41,7 @@ class Outbox(Generic[T]):
             self._pending.mark(field)
 
     async def load(self) -> None:
-        """Continue with what an earlier process has written; waits while Redis is unavailable."""
+        """Load what an earlier process has written; waits while Redis is unavailable."""
         version, stored = await until_available(self._table.snapshot, "table not read yet")
         self._version = version
         self.values = {field: value for field, (_, value) in stored.items()} | self.values

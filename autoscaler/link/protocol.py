@@ -1,8 +1,8 @@
 """The protocol between the leader and the nodes.
 
 It has two forms, which pass the same tests: `memory`, where leader and node are in one process and call each other, and
-`tables`, where they meet in Redis. The leader assigns goals (`Assignment`); a node carries them out whatever happens to
-the leader, and reports what each of its instances is.
+`tables`, where they exchange tables in Redis. The leader assigns goals (`Assignment`). A node carries them out whether
+or not there is still a leader, and reports the state of each of its instances.
 """
 
 from collections.abc import Coroutine, Iterable, Mapping, Sequence
@@ -21,7 +21,7 @@ from knoll.messages.scale import StartFailure
 
 
 class InstanceReport(Protocol):
-    """What a node last reported of one instance; changes with each report."""
+    """The newest report of a node about one instance; its values change with each report."""
 
     @property
     def name(self) -> str: ...
@@ -42,7 +42,7 @@ class InstanceReport(Protocol):
 
     @property
     def generation(self) -> int:
-        """Of the newest assignment that the node has carried out."""
+        """Generation of the newest assignment that the node has carried out."""
         ...
 
     @property
@@ -72,7 +72,7 @@ class InstanceReport(Protocol):
     @property
     def was_armed(self) -> bool: ...
     def endpoint(self) -> Endpoint | None:
-        """Return the endpoint for activators; None while it takes no requests and has none."""
+        """Return the endpoint for activators; None while it accepts no requests and has none in flight."""
         ...
 
     def row(self) -> InstanceRow:
@@ -82,7 +82,7 @@ class InstanceReport(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Blueprint:
-    """What the leader has derived from a Revision for a start; a node in another process derives its own."""
+    """Values that the leader has derived from a Revision for a start; a node in another process derives its own."""
 
     spec: InstanceSpec
     probes: Mapping[str, Probes]
@@ -98,18 +98,18 @@ class ArmedOffer:
     name: str
     node: str
     spec: InstanceSpec | None
-    """With which it is armed; None when that is known to its node only."""
+    """The spec with which it was armed; None when only its node has it."""
 
 
 class LeaderEnd(Protocol):
-    """What nodes ask of the leader, and what they report to it."""
+    """The calls that nodes make to the leader."""
 
     def arming_candidates(self) -> Iterable[ArmingCandidate]:
         """Return the Revisions of which an instance may be armed, those used last first."""
         ...
 
     def arming_node(self, uid: str, nodes: Sequence[str]) -> str:
-        """Return which of several nodes arms an instance of a Revision, by its uid; empty is none of them."""
+        """Return which of several nodes arms an instance of a Revision, given its uid; empty for none of them."""
         ...
 
     def instance_changed(self, revision: str) -> None:
@@ -125,7 +125,7 @@ class LeaderEnd(Protocol):
         ...
 
     def wait_until_drained(self, name: str, revision: str, grace_seconds: float) -> Coroutine[Any, Any, bool]:
-        """Wait until an instance has no request any more; see `Draining.wait_until_drained`."""
+        """Wait until an instance has no request in flight; see `Draining.wait_until_drained`."""
         ...
 
     def capacity_short(self) -> None:
@@ -138,10 +138,10 @@ class LeaderEnd(Protocol):
 
 
 class NodeLink(Protocol):
-    """The leader's way to the nodes. Calls return at once; what does not get through is repeated."""
+    """The leader's link to the nodes. Calls return at once; messages that fail are repeated."""
 
     async def synced(self) -> None:
-        """Wait until it is known what nodes run; `run` has begun."""
+        """Wait until the nodes' reports were read once; `run` must have been started."""
         ...
 
     def connect(self, leader: LeaderEnd) -> None:
@@ -149,11 +149,11 @@ class NodeLink(Protocol):
         ...
 
     def disconnect(self) -> None:
-        """Lead no longer; nodes keep what they run."""
+        """Stop leading; nodes keep their instances."""
         ...
 
     def reports(self) -> Iterable[InstanceReport]:
-        """Return what nodes that respond report of their instances, armed ones left out."""
+        """Return the reports of responding nodes about their instances, without armed ones."""
         ...
 
     def assignments(self) -> Iterable[Assignment]:
@@ -167,20 +167,20 @@ class NodeLink(Protocol):
             blueprint: for the first assignment of an instance.
 
         Returns:
-            What the node reports of it, as far as that is known.
+            The node's report about it; None if there is none yet.
         """
         ...
 
     def withdraw(self, instance: str) -> None:
-        """An instance has ended, is not needed any more, or its node is lost: end its assignment."""
+        """Remove the assignment of an instance that has ended, is no longer needed, or is lost with its node."""
         ...
 
     def returned(self, node: str) -> None:
-        """A node responds again: report once more what it still runs."""
+        """Pass the reports of a node that responds again to the leader once more."""
         ...
 
     def forget(self, node: str) -> None:
-        """A node has been lost for long: remove what it reported."""
+        """Remove the reports of a node that has been lost for long."""
         ...
 
     def armed(self, uid: str) -> Sequence[ArmedOffer]:
@@ -192,19 +192,19 @@ class NodeLink(Protocol):
         ...
 
     def hold(self, armed: str) -> None:
-        """An armed instance is to be assigned soon: keep it, where that is possible, until it is or is withdrawn."""
+        """Keep an armed instance until it is assigned or withdrawn; does nothing if its node is in another process."""
         ...
 
     def candidates_changed(self) -> None:
-        """`LeaderEnd.arming_candidates` may return something else than before."""
+        """Notify the nodes that `LeaderEnd.arming_candidates` may have changed."""
         ...
 
     def set_warm_demand(self, revisions: int) -> None:
-        """Prepare for starts. Args: revisions: those without an instance that may be woken, >= 0."""
+        """Prepare for starts. Args: revisions: how many Revisions without an instance may be woken, >= 0."""
         ...
 
     async def usage(self, instances: Sequence[str]) -> Mapping[str, Usage]:
-        """Return what instances use, of those that could be measured."""
+        """Return the usage of the instances that could be measured, by name."""
         ...
 
     async def run(self) -> None:

@@ -1,4 +1,4 @@
-"""An instance of a node in another process, as the newest message about it tells."""
+"""An instance of a node in another process, according to the newest message about it."""
 
 from autoscaler.instances.transitions import LifecycleState
 from knoll.messages.endpoints import Endpoint
@@ -13,7 +13,7 @@ class ReportedInstance:
     def __init__(self, name: str, member: Member) -> None:
         """
         Args:
-            member: of an instance that is not armed; replaced with each message.
+            member: entry of an instance that is not armed; replaced with each message.
         """
         self.name, self.member = name, member
 

@@ -60,18 +60,18 @@ class TableLink:
     def __init__(self, tables: LinkTables, responds: Callable[[str], bool], own: str = "") -> None:
         """
         Args:
-            responds: returns whether a node is alive; nothing is taken over from others.
-            own: name of the node in this process, whose reports come another way; empty when there is none.
+            responds: returns whether a node responds; instances of other nodes are not taken over.
+            own: name of the node in this process, whose reports are not read from the table; empty for none.
         """
         self._responds, self._own = responds, own
         self._members: dict[str, Member] = {}
-        """By instance: all that nodes report."""
+        """By instance: the reports of all nodes."""
         self._reports: dict[str, ReportedInstance] = {}
         """By instance, without those that are armed or gone."""
         self._armed: defaultdict[str, dict[str, str]] = defaultdict(dict)
         """By uid of the Revision: name of each armed instance to its node."""
         self._drains: dict[str, tuple[int, asyncio.Task[None]]] = {}
-        """By instance: the wait for its requests that its node has asked for."""
+        """By instance: number and task of the wait for its requests that its node has asked for."""
         self._leader: LeaderEnd | None = None
         self._tables = tables
         self._assignments, self._preparations = Outbox(tables.assignments), Outbox(tables.preparations)
@@ -79,7 +79,7 @@ class TableLink:
         self._candidates_changed = asyncio.Event()
         self._warm = 0
         self._forgotten = PendingKeys[str]()
-        """Instances of nodes that are forgotten."""
+        """Instances of forgotten nodes, whose reports are to be removed."""
 
     def connect(self, leader: LeaderEnd) -> None:
         self._leader = leader
@@ -116,7 +116,7 @@ class TableLink:
         self._assignments.remove(instance)
 
     def hold(self, armed: str) -> None:
-        """Not possible: the node learns of the start with the assignment."""
+        """Does nothing: the node gets the assignment itself."""
 
     def armed(self, uid: str) -> Sequence[ArmedOffer]:
         waiting = self._armed.get(uid, {})
@@ -133,7 +133,7 @@ class TableLink:
         self._candidates_changed.set()
 
     def prepare(self, node: str, candidates: Iterable[ArmingCandidate]) -> None:
-        """Tell a node what to prepare."""
+        """Write what a node is to prepare."""
         recent = tuple(RecentRevision(each.uid, each.last_used) for each in candidates)
         self._preparations.put(node, Preparation(self._warm, recent))
 
@@ -177,7 +177,7 @@ class TableLink:
         if member is not None and member.node == self._own:
             return
         if member is None and name in self._assignments.values:
-            return  # Redis has lost it: a node removes its report after the assignment
+            return  # Redis has lost the report: a node removes it only after the assignment is gone
         report = self._reports.get(name)
         if member is None or member.state in ("ARMED", "REMOVED"):
             if report is None and member is not None and member.state == "REMOVED":

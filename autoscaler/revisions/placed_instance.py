@@ -1,4 +1,4 @@
-"""One instance as the leader sees it: what its node last reported, and the leader's commands."""
+"""One instance as the leader sees it: the newest report of its node, and the leader's commands."""
 
 from collections.abc import Mapping
 from typing import Protocol
@@ -25,7 +25,7 @@ _EXPECTED: Mapping[Goal, LifecycleState] = {
     "stopped": LifecycleState.GOING_IDLE,
     "removed": LifecycleState.DRAINING,
 }
-"""The state of an instance of which its node has reported nothing yet, by the goal of its assignment."""
+"""By goal of the assignment: the assumed state of an instance that its node has not reported yet."""
 
 
 class Assigner(Protocol):
@@ -36,14 +36,15 @@ class Assigner(Protocol):
         ...
 
     def abandoned(self, instance: "PlacedInstance") -> None:
-        """An instance that no node has is not needed any more."""
+        """An instance without a node is no longer needed."""
         ...
 
 
 class PlacedInstance:
-    """A handle: it holds no more than what is needed to answer for the instance while its node has not reported.
+    """The leader's handle for an instance. It reads from the node's report, and assumes a state until there is one.
 
-    A command takes effect here at once, whenever its node carries it out: otherwise the next decision would repeat it.
+    A command changes the assumed state at once, before the node carries it out: otherwise the next decision would
+    repeat the command.
     """
 
     def __init__(
@@ -57,8 +58,8 @@ class PlacedInstance:
     ) -> None:
         """
         Args:
-            spec: of the instance, final except for what comes from other objects.
-            request: what it requests.
+            spec: spec of the instance, without the values that are read from other objects.
+            request: CPU and memory that it requests.
             placed: a node was asked to run it.
         """
         self._assigner, self.assignment, self.spec, self.request = assigner, assignment, spec, request
@@ -68,7 +69,7 @@ class PlacedInstance:
         self.placed = placed
         """Whether a node was asked to run it."""
         self.leaving = False
-        """Its node is to be empty: it serves until another instance has taken its place."""
+        """Its node is being drained: it serves until another instance has replaced it."""
         self._report: InstanceReport | None = None
         self._expected = _EXPECTED[assignment.goal]
         """Its state while its node has not carried out the newest assignment."""
@@ -88,11 +89,11 @@ class PlacedInstance:
         self._assign(blueprint, node=node)
 
     def reported(self, report: InstanceReport) -> None:
-        """Its node has reported for the first time."""
+        """Its node has reported it for the first time."""
         self.placed, self._report = True, report
 
     def ended(self) -> None:
-        """Nothing of it is left, or its node does not respond: it counts as gone."""
+        """Nothing of it is left, or its node does not respond: its state becomes REMOVED."""
         self._report, self._expected = None, LifecycleState.REMOVED
 
     # What its node reports
@@ -122,7 +123,7 @@ class PlacedInstance:
 
     @property
     def kept_bytes(self) -> int:
-        """Memory that it keeps while it is paused."""
+        """Memory that it keeps while it is paused, in bytes."""
         return self._report.kept_bytes if self._report else 0
 
     @property
@@ -136,7 +137,7 @@ class PlacedInstance:
         return self._report is not None and self._report.was_armed
 
     def endpoint(self) -> Endpoint | None:
-        """Return the endpoint for activators; None while it takes no requests and has none."""
+        """Return the endpoint for activators; None while it accepts no requests and has none in flight."""
         endpoint = self._report.endpoint() if self._report else None
         if endpoint and endpoint.state == "ready" and self.state is not LifecycleState.READY:
             return msgspec.structs.replace(endpoint, state="draining")
@@ -160,11 +161,11 @@ class PlacedInstance:
         self._command(Command.GO_IDLE, target)
 
     def step_down(self) -> None:
-        """Stop it; it is paused."""
+        """Stop it while it is paused."""
         self._command(Command.STEP_DOWN, "stopped")
 
     def wake(self, now: float) -> None:
-        """Put it back into service; it is idle.
+        """Put it back into service while it is idle.
 
         Args:
             now: epoch seconds of the decision.
@@ -172,7 +173,7 @@ class PlacedInstance:
         self._command(Command.WAKE, "serving", now)
 
     def leave(self) -> None:
-        """Its node is to be empty: drain it once another instance has taken its place."""
+        """Its node is being drained: drain it once another instance has replaced it."""
         self.leaving = True
 
     def drain(self) -> None:

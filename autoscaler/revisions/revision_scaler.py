@@ -33,12 +33,12 @@ HISTORY = 10
 
 @dataclass(frozen=True, slots=True)
 class ScalerDeps:
-    """What scalers need of the rest of the leader."""
+    """Functions of the leader that scalers call."""
 
     clock: Callable[[], float]
     """Epoch seconds."""
     start: "Callable[[RevisionScaler, float], PlacedInstance]"
-    """Starts an instance, on whichever node has a place for it; second argument: when it was requested."""
+    """Starts an instance on a node that has room for it. The second argument is the time of the request."""
     armed_count: Callable[[str], int]
     """Returns how many instances of a Revision are armed, by uid."""
 
@@ -73,7 +73,7 @@ class RevisionScaler:
         self.claims = tuple(claim.claim_name for claim in volumes if claim)
         """Names of the PersistentVolumeClaims that its instances mount."""
         self.node_requirements = revision.spec.node_selector, revision.spec.affinity
-        """As they were sent; None without them."""
+        """nodeSelector and affinity as they were sent; None if there is none."""
         self.instances: dict[str, PlacedInstance] = {}
         self.deleted = False
         self.changes: tuple[ScaleChange, ...] = before.changes if before else ()
@@ -102,7 +102,7 @@ class RevisionScaler:
         return self.compressed.revision()
 
     def request(self, spec: InstanceSpec) -> ResourceRequest:
-        """Return what an instance requests, the same for all. Args: spec: of any of them."""
+        """Return what each instance requests, which is equal for all. Args: spec: spec of any instance."""
         self._request = self._request or request_of(spec)
         return self._request
 
@@ -181,7 +181,7 @@ class RevisionScaler:
             self._record_change(now, decision.desired, hpa.explain(self.spec, decision))
 
     def sources_changed(self) -> None:
-        """An object changed that its containers refer to; nodes tell the instances that wait for it."""
+        """An object changed that its containers refer to; the nodes retry the instances that wait for it."""
         self.progress.sources_changed(self._deps.clock())
 
     # Decision
@@ -231,7 +231,7 @@ class RevisionScaler:
             self._start_instance(now)
 
     def _drain_leaving(self, desired: int) -> None:
-        """Drain instances that are to leave their node, each once another one has taken its place."""
+        """Drain the instances that are to leave their node, each one once another instance has replaced it."""
         leaving = [instance for instance in self.instances.values() if instance.leaving]
         surplus = self.ready_count() - desired if leaving else 0
         for instance in leaving:

@@ -90,7 +90,7 @@ class UsageMeter:
     ) -> None:
         """
         Args:
-            measure: returns what instances use, of those that could be measured.
+            measure: returns the usage of the instances that could be measured, by name.
             scalers: all of them; those that do not scale by usage cost nothing.
             on_change: called with the `namespace/name` of each that was measured.
             seconds: interval.

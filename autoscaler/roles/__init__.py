@@ -1,1 +1,1 @@
-"""The two roles of this process, node and leader, and when it has them."""
+"""The two roles of this process, node and leader, and when each of them runs."""

@@ -1,4 +1,4 @@
-"""One machine of several: its node role runs as long as the process, its leader role while it holds the lease."""
+"""One machine of several: the node role runs as long as the process, the leader role while it holds the lease."""
 
 import asyncio
 from collections.abc import Callable, Mapping
@@ -31,7 +31,8 @@ from knoll.tables.redis_tables import RedisTable
 from knoll.values import kinds
 
 LEASE_SECONDS = 3.0
-"""A leader that is lost with its machine is replaced after this time: its endpoints must not stay for longer."""
+"""A leader that is lost with its machine is replaced after this time. It is short: until then the endpoints of that
+machine stay published."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,11 +43,11 @@ class MachineAddress:
     relay_port: int = 0
     admin_port: int = 0
     engine_id: str = ""
-    """In the engine's cluster."""
+    """Id of the machine in Docker Swarm; empty if it is in none."""
 
 
 class ClusterNode:
-    """Both roles of one process."""
+    """Both roles of one process on a platform of several machines."""
 
     def __init__(
         self,
@@ -60,9 +61,9 @@ class ClusterNode:
     ) -> None:
         """
         Args:
-            make_placer: called each time that this process begins to lead.
+            make_placer: called each time that this process starts to lead.
 
-        One parameter more than the style allows: it connects everything that a process has.
+        One parameter more than the style allows: it connects all parts of a process.
         """
         self._store, self._redis, self._make_placer = store, redis, make_placer
         node_options, self._leader_options = options
@@ -127,7 +128,10 @@ class ClusterNode:
             self.leader = None
 
     async def _last_published(self) -> LastPublished:
-        """Return what this node reported; of a machine that was the only one before, what its leader published."""
+        """Return the reports of this node, and what the leader published about instances that are not in them.
+
+        There are such instances where this machine was the only one before.
+        """
         before, own = await last_published(self._tables), await self._node_tables.last_published()
         return LastPublished({**before.endpoints, **own.endpoints}, {**before.rows, **own.rows})
 

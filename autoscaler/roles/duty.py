@@ -1,4 +1,4 @@
-"""Leadership of this process on a single machine: both roles begin anew each time that it holds the lease."""
+"""Leadership of this process on a single machine: both roles are created each time it acquires the lease."""
 
 from collections.abc import Callable, Mapping
 
@@ -15,7 +15,7 @@ log = structlog.get_logger()
 
 
 class SingleMachineDuty:
-    """What this process does while it holds the lease."""
+    """Runs both roles while this process holds the lease."""
 
     def __init__(self, runtime: Runtime, make: Callable[[], SingleMachine]) -> None:
         self._runtime, self._make = runtime, make
@@ -41,7 +41,7 @@ class SingleMachineDuty:
 
 
 async def take_over(runtime: Runtime) -> None:
-    """Wait for the engine: it may be unavailable, and nothing can be done without it."""
+    """Take over the engine; waits while it is unavailable."""
     backoff = Backoff()
     while True:
         try:

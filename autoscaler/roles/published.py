@@ -1,4 +1,4 @@
-"""What the last leader published of the instances, for a node that takes them over."""
+"""Reads what the last leader published about the instances, for a node that adopts them."""
 
 from autoscaler.kubelet.adoption import LastPublished
 from autoscaler.leader.leader import PublishedTables

@@ -1,4 +1,4 @@
-"""Both roles in one process: all of a platform on a single machine."""
+"""Both roles in one process, for a platform on a single machine."""
 
 import asyncio
 from collections.abc import Mapping
@@ -23,7 +23,7 @@ from knoll.store.protocol import Store
 
 
 class SingleMachine:
-    """Leader and node, which begin and end together: while this process holds the lease."""
+    """Leader and node, which both run while this process holds the lease."""
 
     def __init__(
         self,
@@ -49,7 +49,7 @@ class SingleMachine:
             await self.kubelet.adopted.wait()
             tasks.create_task(self.leader.run())
 
-    # What admin ports and tests read
+    # Read by the admin port and by tests
 
     @property
     def registry(self) -> RevisionRegistry:
@@ -62,7 +62,7 @@ class SingleMachine:
 
     @property
     def reservations(self) -> Reservations:
-        """Of the machine."""
+        """Reservations of the machine."""
         return self.kubelet.reservations
 
     @property
@@ -71,7 +71,7 @@ class SingleMachine:
 
     @property
     def deps(self) -> InstanceDeps:
-        """What instances share."""
+        """Services that instances share."""
         return self.kubelet.deps
 
     @property

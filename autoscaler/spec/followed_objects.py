@@ -1,4 +1,4 @@
-"""What a node follows in the store: Revisions, what their containers refer to, and the configuration."""
+"""The objects that a node follows: Revisions, objects that their containers refer to, and the configuration."""
 
 from autoscaler.spec.revision_catalog import RevisionCatalog
 from knoll.store.config_watcher import ConfigWatcher
@@ -8,14 +8,14 @@ from knoll.values import kinds
 
 
 class FollowedObjects:
-    """Copies of objects; one of each process, which its leader reads as well."""
+    """Informers of one process, which the node and the leader share."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
         self.namespaces = Informer(store, kinds.NAMESPACE.id)
         sources = (kinds.CONFIG_MAP, kinds.SECRET, kinds.VOLUME_CLAIM, kinds.SERVICE_ACCOUNT)
         self.sources = {kind.id: Informer(store, kind.id) for kind in sources}
-        """By resource id: what containers may refer to."""
+        """By resource id: objects that containers may refer to."""
         self.config = ConfigWatcher(self.sources[kinds.CONFIG_MAP.id])
         revisions = Informer(store, kinds.REVISION.id)
         self.catalog = RevisionCatalog(revisions)

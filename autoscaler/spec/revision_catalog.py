@@ -20,17 +20,17 @@ EMPTY_SECONDS = 30.0
 
 
 class CatalogSubscriber(Protocol):
-    """Follows the catalog."""
+    """Called when Revisions change."""
 
     def revision_put(self, revision: Revision, compressed: CompressedRevision) -> None:
         """A Revision is new, or its metadata has changed."""
         ...
 
     def revision_deleted(self, uid: str, *, vanished: bool) -> None:
-        """A Revision is deleted.
+        """A Revision was deleted, or is being deleted.
 
         Args:
-            vanished: it is not in the store any more: it was deleted, or the store has lost its objects.
+            vanished: it is no longer in the store: its deletion has ended, or the store has lost its objects.
         """
         ...
 
@@ -52,7 +52,7 @@ class RevisionCatalog:
         """Call the subscriber after each change from now on.
 
         Args:
-            existing: begin with each Revision that exists.
+            existing: call it at once with each Revision that exists.
 
         Returns: a function that ends the subscription.
         """
@@ -63,7 +63,7 @@ class RevisionCatalog:
         return lambda: self._subscribers.remove(subscriber)
 
     def get(self, uid: str) -> CompressedRevision | None:
-        """Return a Revision, also a deleted one that is not forgotten; None when it is not known."""
+        """Return a Revision, also a deleted one until `forget`; None if there is none."""
         return self._kept.get(uid)
 
     def current(self, uid: str) -> CompressedRevision | None:
@@ -82,7 +82,7 @@ class RevisionCatalog:
         return self._informer.uid(namespace, name) == uid
 
     def is_empty(self) -> bool:
-        """Return whether the store has no Revision at all: it has probably lost its objects."""
+        """Return whether the store has no Revision at all, which probably means that it has lost its objects."""
         return not len(self._informer)
 
     async def wait_for_objects(self) -> None:
@@ -117,7 +117,7 @@ class RevisionCatalog:
 
 
 def is_same(old: Json, new: Json) -> bool:
-    """Return whether only what this process does not read has changed: conditions and the like."""
+    """Return whether only fields have changed that this process does not read, such as conditions."""
     return _read_parts(old) == _read_parts(new)
 
 
