@@ -106,10 +106,10 @@ def quota_refusal(quotas: Sequence[Json], charges: Iterable[QuotaCharge], charge
     """Return why the quotas of its namespace do not allow a new instance, in Kubernetes' words; empty when they do.
 
     Args:
-        quotas: of its namespace.
-        charges: of the instances that exist.
-        charge: of the new one.
-        name: of the new one.
+        quotas: the ResourceQuotas of the namespace.
+        charges: what the existing instances of all namespaces are charged.
+        charge: what the new instance would be charged.
+        name: name of the new instance.
     """
     if not quotas:
         return ""

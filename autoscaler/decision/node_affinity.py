@@ -1,7 +1,7 @@
-"""Whether a node's labels satisfy what a Revision asks of them: nodeSelector and required node affinity. Pure.
+"""Whether a node's labels satisfy a Revision's nodeSelector and its required node affinity. Pure.
 
-Both are only accepted where config-features allows them, and are kept as they were sent. What is malformed matches no
-node.
+Both are only accepted where config-features allows them, and are stored as they were sent. A malformed selector or term
+matches no node.
 
 Source: Kubernetes, staging/src/k8s.io/component-helpers/scheduling/corev1/nodeaffinity/nodeaffinity.go; "Assigning Pods
 to Nodes".
@@ -18,9 +18,10 @@ def matches(node_selector: JsonValue, affinity: JsonValue, name: str, labels: La
     """Return whether an instance may be on a node.
 
     Args:
-        node_selector: of the spec; None without one, as `affinity`.
-        name: of the node.
-        labels: of the node, with those that Kubernetes gives each node.
+        node_selector: `nodeSelector` of the spec; None if there is none.
+        affinity: `affinity` of the spec; None if there is none.
+        name: name of the node.
+        labels: labels of the node, including those that Kubernetes gives every node.
     """
     if node_selector:
         if not isinstance(node_selector, Mapping):
@@ -39,7 +40,7 @@ def _field(value: JsonValue, name: str) -> JsonValue:
 
 
 def _term_matches(term: JsonValue, name: str, labels: Labels) -> bool:
-    """Requirements of a term are combined with and; a term without any matches no node."""
+    """All requirements of a term must match; a term without requirements matches no node."""
     expressions, fields = _field(term, "matchExpressions") or [], _field(term, "matchFields") or []
     if not isinstance(expressions, list) or not isinstance(fields, list) or not (expressions or fields):
         return False

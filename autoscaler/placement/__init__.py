@@ -1,1 +1,1 @@
-"""Which node runs an instance."""
+"""Placement: which node runs an instance."""

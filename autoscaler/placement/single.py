@@ -6,17 +6,17 @@ from autoscaler.decision.capacity import Reservations, ResourceRequest
 from autoscaler.placement.protocol import ANYWHERE, Constraints, OnBound, OnProblem
 
 POLL_SECONDS = 0.2
-"""Interval at which instances that wait are tried again."""
+"""Interval at which waiting instances are tried again."""
 
 
 class SinglePlacer:
-    """See `Placer`. Places are the reservations of the machine, which the node's instances change and release."""
+    """See `Placer`. Uses the reservations of the machine, which the node's instances also change and release."""
 
     def __init__(self, reservations: Reservations, node: str) -> None:
         """
         Args:
-            reservations: of the machine; the node's own.
-            node: its name; empty on a single machine.
+            reservations: the node's reservations.
+            node: name of the node; empty on a single machine.
         """
         self._reservations, self._node = reservations, node
         self._waiting: dict[str, ResourceRequest] = {}

@@ -1,4 +1,4 @@
-"""The calls of Docker Swarm that placement needs, over the engine's API.
+"""The calls to Docker Swarm that placement needs, through the engine's API.
 
 Source: Docker Engine API, v1.41 to v1.47; moby/swarmkit.
 """
@@ -14,7 +14,7 @@ from knoll.values.errors import KnollError, RuntimeUnavailableError
 from knoll.values.json import Json
 
 CALL_SECONDS = 5.0
-"""A manager that is alone, or elects a leader, does not respond; the engine's own limit is longer."""
+"""Timeout of a call: a manager without a quorum does not respond, and the engine's own timeout is longer."""
 
 
 class SwarmError(KnollError):
@@ -45,7 +45,7 @@ class Swarm(Protocol):
     async def tasks(self, label: str, services: Sequence[str] = ()) -> list[SwarmTask]:
         """Return the tasks of the services with a label.
 
-        Args: services: ids of services; none is all. SwarmError if one of them does not exist.
+        Args: services: ids of services; empty for all. Raises SwarmError if one of them does not exist.
         """
         ...
 
@@ -96,7 +96,7 @@ class EngineSwarm:
 def _translated(error: EngineError) -> KnollError:
     if error.status == 409:
         return ServiceExistsError(str(error))
-    # 503: this engine is no manager (any more). 500: there is no leader, or it cannot be reached.
+    # 503: this engine is not, or no longer, a manager. 500: there is no leader, or it is unreachable.
     return RuntimeUnavailableError(str(error)) if error.status >= 500 else SwarmError(str(error))
 
 

@@ -20,24 +20,24 @@ from knoll.values.errors import KnollError
 log = structlog.get_logger()
 
 IMAGE_SECONDS = 60.0
-"""Interval at which the image of reservations is looked for."""
+"""Interval at which the image of reservations is checked for."""
 
 
 @dataclass(frozen=True, slots=True)
 class SwarmMember:
-    """A machine of a Swarm, or of none."""
+    """This machine as a member of a Swarm, or of none."""
 
     engine: Engine
     id: str = ""
-    """Empty for a machine that is in no Swarm."""
+    """Its id in the Swarm; empty if it is in none."""
     is_manager: bool = False
 
     def placer(self, platform: str, nodes: Callable[[], Mapping[str, str]], ahead: int) -> SwarmPlacer:
         """Return the placer of a platform, which this machine leads.
 
         Args:
-            nodes: returns the name of each node of the platform that runs, and its id in the Swarm.
-            ahead: how many places without requests are made ahead.
+            nodes: returns each responding node of the platform and its id in the Swarm.
+            ahead: how many places without resource requests are created ahead of demand.
         """
         image = partial(reservation_image.ensure, self.engine)
         return SwarmPlacer(EngineSwarm(self.engine), platform, image, nodes, PlaceOptions(ahead))
@@ -45,7 +45,7 @@ class SwarmMember:
 
 @asynccontextmanager
 async def member(socket: Path) -> AsyncIterator[SwarmMember]:
-    """Provide this machine's place in the Swarm, and keep the image of reservations on it meanwhile.
+    """Provide this machine's membership in the Swarm, and keep the image of reservations loaded meanwhile.
 
     Args: socket: of its engine, or of the engine proxy.
     """
@@ -68,7 +68,7 @@ async def member(socket: Path) -> AsyncIterator[SwarmMember]:
 
 
 async def _keep_image(engine: Engine) -> None:
-    """Load the image, also when something has removed it: without it, the machine rejects all reservations."""
+    """Load the image, and load it again when it was removed: without it the machine rejects all reservations."""
     while True:
         try:
             await reservation_image.ensure(engine)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True)
 class SwarmNode:
-    """One machine of the Swarm."""
+    """A machine of the Swarm."""
 
     id: str
     hostname: str
@@ -29,23 +29,23 @@ class SwarmNode:
 
 @dataclass(frozen=True, slots=True)
 class SwarmService:
-    """One service."""
+    """A service."""
 
     id: str
     name: str
     labels: Mapping[str, str] = field(default_factory=dict)
     nano_cpus: int = 0
-    """Reserved, as `memory_bytes`."""
+    """Reserved CPU, in billionths of a core; `memory_bytes` is reserved as well."""
     memory_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class SwarmTask:
-    """One task of a service."""
+    """A task of a service."""
 
     id: str
     service: str
-    """Its id."""
+    """Id of the service."""
     node: str
     """Id of its node; empty while it has none."""
     state: str

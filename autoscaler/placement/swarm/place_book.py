@@ -1,13 +1,13 @@
-"""Which places there are, which instance has which, and what is to be created and removed. Pure.
+"""Which places exist, which instance has which, and which are to be created and removed. Pure.
 
-A place is a service of one task, and belongs to the node that Swarm gave the task. Places of one size are
-interchangeable: an instance takes a free one at once, and gives its own back when it ends. An instance that finds none
-waits for a place that is made for it.
+A place is a service with one task, on the node to which Swarm assigned the task. Places of one size are
+interchangeable: an instance takes a free one at once, and releases it when it ends. If there is none, a place is
+created for the instance.
 
-- Free places without requests are made ahead, so that a cold start does not wait for Swarm.
-- Free places with requests are kept for a while; they are the first to go when another instance does not fit.
-- A later leader learns from the engine which places exist, and from the nodes which instances run: what no instance
-  claims is free, whatever its maker had in mind, and is removed in time like any other.
+- Free places without resource requests are created ahead of demand, so that a cold start does not wait for Swarm.
+- Free places with resource requests are kept for a while; they are removed first when another instance does not fit.
+- A new leader reads from the engine which places exist, and from the nodes which instances run. A place that no
+  instance claims is free, whatever it was created for, and expires like any other.
 """
 
 from collections import Counter
@@ -28,9 +28,9 @@ from autoscaler.placement.swarm.places import (
 from autoscaler.placement.swarm.services import EMPTY, PlaceSize, node_constraints
 
 RETRY_SECONDS = 1.0
-"""Until a place that was lost or refused is requested again."""
+"""Delay before a place that was lost or refused is requested again."""
 SUSPECT_SECONDS = 30.0
-"""How long a machine that could not run a place gets no other one."""
+"""How long a machine that failed to run a place gets no other one."""
 
 
 class PlaceBook:
@@ -40,9 +40,9 @@ class PlaceBook:
         """Args: new_name: returns a name for a service, a new one each time."""
         self.cluster = Cluster()
         self.excluded: frozenset[str] = frozenset()
-        """Nodes that got nothing new according to the newest call."""
+        """Nodes that get no new place, according to the newest call of `place`."""
         self.bound: list[tuple[str, str]] = []
-        """Instances that were bound and their nodes; the caller takes them out."""
+        """New bindings, as instance and node; the caller removes them."""
         self._options, self._new_name = options, new_name
         self._places: dict[str, Place] = {}
         """By name, oldest first."""
@@ -53,17 +53,17 @@ class PlaceBook:
         self._dropped: set[str] = set()
         """Names of services that are being created and are not needed any more."""
         self._suspects: dict[str, float] = {}
-        """Machines that could not run a place, until when they get no other one."""
+        """Machine that failed to run a place to the time until which it gets no other one."""
         self._synced = False
 
     # Instances
 
     def restore(self, instance: str, node: str, size: PlaceSize) -> None:
-        """Record an instance that a node runs; `plan` finds a place for it, or has one made."""
+        """Record an instance that a node runs; `plan` gives it a free place, or has one created."""
         self._claims.setdefault(instance, Claim(size, Constraints(node=node), node))
 
     def place(self, instance: str, size: PlaceSize, constraints: Constraints, now: float) -> None:
-        """Find a place for an instance; `bound` has it when that needs no call."""
+        """Find a place for an instance; `bound` contains it at once if that needs no call to Swarm."""
         self.excluded = constraints.excluded
         claim = self._claims.setdefault(instance, Claim(size, constraints))
         if claim.node is not None:
@@ -72,13 +72,13 @@ class PlaceBook:
         if place := self._free(claim):
             self._take(instance, claim, place)
         elif self._needs_no_decision(claim):
-            # What requests nothing fits on its only node: the place is made afterwards.
+            # An instance without requests always fits on its only node: the place is created afterwards.
             self._bind(instance, claim, str(constraints.node))
         elif claim.place is None:
             claim.place = self._new(size, instance=instance)
 
     def withdraw(self, instance: str, now: float) -> None:
-        """An instance has ended, or needs no place any more."""
+        """Release the place of an instance that has ended, or no longer needs one."""
         claim = self._claims.pop(instance, None)
         self.bound = [binding for binding in self.bound if binding[0] != instance]
         if claim is None or claim.place is None:
@@ -91,7 +91,7 @@ class PlaceBook:
         self._serve(place)
 
     def problem(self, instance: str) -> str:
-        """Return why an instance has no node; empty when it has one, and while nothing is wrong."""
+        """Return why an instance has no node; empty when it has one, or there is no problem yet."""
         claim = self._claims.get(instance)
         if claim is None or claim.node is not None or not self._synced:
             return ""
@@ -106,7 +106,7 @@ class PlaceBook:
     # The Swarm
 
     def created(self, name: str, service: str) -> None:
-        """A service was created, or exists."""
+        """Record that a service was created, or exists."""
         place = self._places.get(name)
         if place is not None:
             place.service, place.error = service, ""
@@ -117,13 +117,13 @@ class PlaceBook:
             self._removals.add(service)
 
     def refused(self, name: str, error: str, now: float) -> None:
-        """A service was not created. Args: error: why; empty if nothing is wrong with the service itself."""
+        """Record that a service was not created. Args: error: why; empty if the service itself was not the reason."""
         self._dropped.discard(name)
         if place := self._places.get(name):
             place.state, place.error, place.retry_at = PlaceState.QUEUED, error, now + RETRY_SECONDS
 
     def removed(self, service: str) -> None:
-        """A service was removed."""
+        """Record that a service was removed."""
         self._removals.discard(service)
 
     def services(self) -> frozenset[str]:
@@ -139,7 +139,7 @@ class PlaceBook:
     ) -> None:
         """Compare with all services and tasks of the platform.
 
-        Args: before: `services()` when the lists were asked for.
+        Args: before: `services()` when the lists were requested.
         """
         listed = {service.id: service for service in services}
         by_id = {place.service: place for place in self._places.values() if place.service}
@@ -164,7 +164,7 @@ class PlaceBook:
         self._synced = True
 
     def observe(self, tasks: Iterable[SwarmTask], now: float) -> None:
-        """Apply the states of tasks, some or all."""
+        """Apply the states of some or all tasks."""
         by_service: dict[str, SwarmTask] = {}
         for task in tasks:
             if task.service not in by_service or by_service[task.service].ended:
@@ -175,7 +175,7 @@ class PlaceBook:
                 self._observe(place, task_of_place, now)
 
     def plan(self, now: float) -> PlacePlan:
-        """Return what is to be done now; the places to create count as REQUESTED from here on."""
+        """Return what is to be done now; the places to create count as REQUESTED from now on."""
         if not self._synced:
             return PlacePlan()
         self._suspects = {machine: until for machine, until in self._suspects.items() if until > now}
@@ -262,13 +262,13 @@ class PlaceBook:
                 self._serve(place)
             elif claim.node is None and self._fits(place, claim):
                 self._take(place.instance, claim, place)
-            elif claim.node is None:  # its node must not be used any more, or is none of the platform
+            elif claim.node is None:  # its node is excluded by now, or does not belong to the platform
                 self._lost(place, now)
         else:
             place.state = PlaceState.WAITING if task.error else PlaceState.REQUESTED
 
     def _lost(self, place: Place, now: float) -> None:
-        """Replace a place that does not exist any more; an instance that is bound stays where it is."""
+        """Replace a place that no longer exists; an instance that is bound keeps its node."""
         instance = place.instance
         self._discard(place)
         if claim := self._claims.get(instance):
@@ -286,7 +286,7 @@ class PlaceBook:
                 claim.place = self._new(claim.size, instance)
 
     def _expire(self, now: float) -> None:
-        """Discard free places that were kept for long enough, or that are in the way of an instance."""
+        """Discard free places that have expired, or whose capacity another instance needs."""
         free = [place for place in self._places.values() if not place.instance and place.state in PLACED]
         ahead = [place for place in free if place.size.is_empty and self._is_usable(place)][: self._options.ahead]
         short = any(self._lacks_room(claim) for claim in self._claims.values())
@@ -300,12 +300,12 @@ class PlaceBook:
                 self._lost(claim.place, now - RETRY_SECONDS)
 
     def _is_outdated(self, claim: Claim, place: Place) -> bool:
-        """Return whether other machines may have a place now than when it was requested."""
+        """Return whether the machines that are allowed for a place have changed since it was requested."""
         allowed = self._allowed(claim)
         return bool(allowed) and place.constraints != node_constraints(allowed, self.cluster.machines)
 
     def _lacks_room(self, claim: Claim) -> bool:
-        """Return whether an instance waits for what others have reserved."""
+        """Return whether an instance waits for capacity that others have reserved."""
         waits = claim.node is None and claim.place is not None and claim.place.state is PlaceState.WAITING
         return waits and not reasons.is_impossible(self.cluster, claim.size, claim.constraints)
 
@@ -326,7 +326,7 @@ class PlaceBook:
         return place.state not in PLACED or self.cluster.name_of(place.machine) not in self.excluded
 
     def _to_create(self, now: float) -> list[Place]:
-        """Return the queued places whose turn it is, those of instances first."""
+        """Return the queued places to create now, those of instances first."""
         busy = [place for place in self._places.values() if place.state in (PlaceState.REQUESTED, PlaceState.STARTING)]
         ready = sum(self.cluster.takes_tasks(name) for name in self.cluster.names)
         room = self._options.per_node * max(1, ready) - len(busy) - len(self._dropped)
@@ -380,5 +380,5 @@ class PlaceBook:
 
 
 def _may_have(constraints: Constraints, node: str) -> bool:
-    """Return whether constraints leave a node."""
+    """Return whether constraints allow a node."""
     return node not in constraints.excluded | constraints.unsuitable and constraints.node in (None, node)

@@ -1,7 +1,7 @@
-"""The placer of a platform on several machines: keeps the places in the Swarm as the place book has them.
+"""The placer of a platform on several machines: creates and removes services as the place book decides.
 
-Swarm has no events of tasks, so their states are read: every few milliseconds while Swarm is deciding, because
-instances wait for that, and rarely otherwise. The event of a machine's engine, which creates the container, comes 0.1 s
+Swarm has no events for tasks, so their states are polled: every 20 ms while Swarm is deciding, because instances wait
+for that, and rarely otherwise. The event of a machine's engine, which creates the container, comes 0.1 s
 after the manager's decision (measured: 0.17 and 0.06 s after the request).
 """
 
@@ -31,7 +31,7 @@ SYNC_SECONDS = 10.0
 SHORT_OF_NODES_SECONDS = 1.0
 """The same while an instance has no node."""
 DECIDING_SECONDS, STARTING_SECONDS, WAITING_SECONDS = 0.02, 0.1, 0.25
-"""Interval at which the tasks are read of which Swarm is deciding, that start, and that wait for room."""
+"""Intervals at which tasks are read: of those that Swarm is deciding on, that start, and that wait for capacity."""
 REMOVALS_AT_ONCE = 8
 PAUSES = (0.1, 0.2, 0.5, 1.0, 2.0)
 """Seconds between attempts while no manager responds."""
@@ -52,7 +52,7 @@ class SwarmPlacer:
         """
         Args:
             image: provides the image of reservations on this machine, and returns its id; see `reservation_image`.
-            nodes: returns the name of each node of the platform that runs, and its id in the Swarm.
+            nodes: returns each responding node of the platform and its id in the Swarm.
         """
         self._swarm, self._platform, self._image, self._nodes = swarm, platform, image, nodes
         self._book = PlaceBook(options, partial(_new_name, platform))
@@ -107,7 +107,7 @@ class SwarmPlacer:
                     await self._wake.wait()
 
     async def _step(self) -> None:
-        """Read what has changed in the Swarm, and do what is to be done there."""
+        """Read the changes in the Swarm, and carry out the plan."""
         interval = SHORT_OF_NODES_SECONDS if self._book.unbound() else SYNC_SECONDS
         self._book.cluster = Cluster(dict(self._nodes()), self._book.cluster.machines)
         if self._now() - self._synced_at >= interval:
@@ -115,7 +115,7 @@ class SwarmPlacer:
         elif services := self._book.undecided(PlaceState.REQUESTED, PlaceState.WAITING, PlaceState.STARTING):
             try:
                 self._book.observe(await self._swarm.tasks(self._label, services), self._now())
-            except SwarmError:  # one of them is gone
+            except SwarmError:  # one of the services does not exist
                 await self._sync()
         self._report()
         plan = self._book.plan(self._now())
@@ -167,7 +167,7 @@ class SwarmPlacer:
         self._book.removed(service)
 
     def _pause(self) -> float:
-        """Return the seconds until something has to be read or done, if nothing is asked for before."""
+        """Return the seconds until the next step, unless a call wakes the loop before."""
         book = self._book
         for seconds, state in (
             (DECIDING_SECONDS, PlaceState.REQUESTED), (STARTING_SECONDS, PlaceState.STARTING),

@@ -8,10 +8,10 @@ from autoscaler.placement.swarm.services import PlaceSize
 
 
 class PlaceState(Enum):
-    """What is with a place.
+    """The states of a place.
 
-    QUEUED → REQUESTED → WAITING or STARTING; WAITING → STARTING; STARTING → RUNNING. At a failure the place is
-    discarded with its service, and what it was for gets a new one, which is QUEUED.
+    QUEUED → REQUESTED → WAITING or STARTING; WAITING → STARTING; STARTING → RUNNING. After a failure the place and
+    its service are discarded, and its instance gets a new place, which is QUEUED.
     """
 
     QUEUED = "it has no service yet"
@@ -26,36 +26,36 @@ PLACED = (PlaceState.STARTING, PlaceState.RUNNING)
 
 @dataclass(frozen=True, slots=True)
 class PlaceOptions:
-    """How many places."""
+    """How many places are created, and how long free ones are kept."""
 
     ahead: int = 8
-    """Free places without requests, >= 0."""
+    """Free places without resource requests that are created ahead of demand, >= 0."""
     per_node: int = 8
-    """Places that are being made at a time, for each machine, >= 1: Swarm begins with all of them at once."""
+    """Places that are being created at a time, for each machine, >= 1: Swarm starts all of them at once."""
     keep_seconds: float = 600.0
     """How long a free place is kept."""
 
 
 @dataclass(slots=True, eq=False)
 class Place:
-    """One place."""
+    """A service with one task, which reserves resources on a node."""
 
     name: str
-    """Of its service."""
+    """Name of its service."""
     size: PlaceSize
     instance: str = ""
-    """Which has it; empty for a free one."""
+    """The instance that has it; empty for a free place."""
     state: PlaceState = PlaceState.QUEUED
     service: str = ""
     """Id of its service; empty until that is known."""
     machine: str = ""
     """Id of its machine in the Swarm."""
     constraints: tuple[str, ...] = ()
-    """With which it was requested."""
+    """Swarm's placement constraints with which it was requested."""
     free_since: float = 0.0
-    """Seconds, as `retry_at`."""
+    """Seconds on the clock of the place book, as `retry_at`."""
     retry_at: float = 0.0
-    """It is not requested before."""
+    """It is not requested before this time."""
     error: str = ""
     """Why it was refused."""
 
@@ -67,13 +67,13 @@ class Claim:
     size: PlaceSize
     constraints: Constraints
     node: str | None = None
-    """Where it is bound; it stays there whatever happens to its place."""
+    """The node that it is bound to; it keeps it whatever happens to its place."""
     place: Place | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class PlacePlan:
-    """What is to be done in the Swarm."""
+    """The services to create and to remove."""
 
     create: list[Place] = field(default_factory=list)
     remove: list[str] = field(default_factory=list)

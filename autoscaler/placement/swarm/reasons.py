@@ -1,6 +1,6 @@
 """Why no node takes an instance, in the words of Kubernetes' scheduler. Pure.
 
-Swarm's own message counts machines and does not say which resource is short, so each node is looked at again.
+Swarm's own message counts machines but does not name the resource that is short, so each node is checked again here.
 
 Source: Kubernetes, pkg/scheduler/framework/types.go (`FitError`), the plugins' `ErrReason…`;
 moby/swarmkit, manager/scheduler/filter.go (`Explain`).
@@ -26,8 +26,8 @@ def explain(cluster: Cluster, size: PlaceSize, constraints: Constraints, reserve
     """Return why none of the nodes takes an instance.
 
     Args:
-        size: what it requests.
-        reserved: what our places have on each machine, by its id.
+        size: what the instance requests.
+        reserved: what our places reserve on each machine, by the machine's id.
     """
     if not cluster.names:
         return NOTHING
@@ -41,7 +41,7 @@ def explain(cluster: Cluster, size: PlaceSize, constraints: Constraints, reserve
 
 
 def is_impossible(cluster: Cluster, size: PlaceSize, constraints: Constraints) -> bool:
-    """Return whether no node would take an instance even if it were empty."""
+    """Return whether an instance would not fit even if all nodes were empty."""
     return not any(
         _elsewhere(cluster, name, constraints) == "" and not list(_short(cluster.machines[cluster.names[name]], size))
         for name in cluster.names
@@ -60,12 +60,12 @@ def _of_node(
     )
     if short := tuple(_short(machine, together)):
         return short
-    # Services that are not ours have reserved the rest.
+    # The rest is reserved by services that are not ours.
     return (CPU,) if size.nano_cpus else (MEMORY,) if size.memory_bytes else (AFFINITY,)
 
 
 def _elsewhere(cluster: Cluster, name: str, constraints: Constraints) -> str:
-    """Return why an instance may not be on a node, whatever it requests; empty if it may."""
+    """Return why a node is not allowed for an instance, whatever it requests; empty if it is."""
     machine = cluster.machines.get(cluster.names[name])
     if machine is None or machine.state != "ready":
         return UNREACHABLE

@@ -1,8 +1,8 @@
-"""The image of reservations: only the program that sleeps. The same bytes, and so the same id, on each machine.
+"""The image of reservations: a program that only sleeps. Its bytes, and therefore its id, are equal on all machines.
 
-A service names it by its id: Swarm would try to pull a name at each start. An import, as of the sandbox's image, gets
-another id on each engine, because the time is part of it. All engines of a platform need one architecture and one kind
-of image store, classic or containerd's, whose ids differ.
+Services refer to it by id: Swarm would try to pull a name at each start. It is loaded, not imported as the sandbox's
+image is, because the id of an imported image depends on the time. All engines of a platform need one architecture and
+one kind of image store, classic or containerd's, because their ids differ.
 """
 
 import hashlib
@@ -17,7 +17,7 @@ from knoll.values.errors import ImageError
 
 VERSION = "1"
 REFERENCE = f"knoll/reservation:{VERSION}"
-"""Raise `VERSION` with any change of the image's content; `knoll.engine_proxy.reservations` has the ids."""
+"""Raise `VERSION` with each change of the image, and change its ids in `knoll.engine_proxy.reservations`."""
 
 
 def _tar(files: dict[str, bytes], mode: int = 0o644) -> bytes:
@@ -59,7 +59,7 @@ def image_id(architecture: str) -> str:
 
 
 def archive(architecture: str) -> bytes:
-    """Return the image as `docker load` takes it, the same bytes each time.
+    """Return the image in the format of `docker load`, the same bytes each time.
 
     Args: architecture: `amd64` or `arm64`.
     """

@@ -1,4 +1,4 @@
-"""What a place reserves, and where it may be, as Docker Swarm takes it. Pure.
+"""Size and constraints of a place, in the form that Docker Swarm expects. Pure.
 
 The service itself is composed by `knoll.engine_proxy.reservations`.
 """
@@ -11,7 +11,7 @@ from autoscaler.runtime.docker import labels
 
 NANO = 10**9
 LEAST_NANO_CPUS, LEAST_MEMORY_BYTES = 10**6, 4 * 1024**2
-"""Swarm refuses to reserve less, except nothing."""
+"""Swarm rejects smaller reservations, except 0."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -30,7 +30,7 @@ EMPTY = PlaceSize()
 
 
 def size_of(request: ResourceRequest) -> PlaceSize:
-    """Return the smallest place that has what an instance requests."""
+    """Return the size of the smallest place that satisfies an instance's request."""
     nano_cpus, memory = round(request.cores * NANO), request.memory_bytes
     return PlaceSize(
         max(nano_cpus, LEAST_NANO_CPUS) if nano_cpus else 0, max(memory, LEAST_MEMORY_BYTES) if memory else 0
@@ -43,7 +43,7 @@ def platform_label(platform: str) -> str:
 
 
 def node_constraints(allowed: Collection[str], existing: Collection[str]) -> tuple[str, ...]:
-    """Return the constraints that leave a place the allowed nodes of a Swarm. All of them have to be met.
+    """Return the constraints that restrict a place to the allowed nodes of a Swarm; all of them must be met.
 
     Args:
         allowed: ids of nodes, at least one.
