@@ -1,6 +1,6 @@
-"""The client of Redis that RQ uses, for every URL of `knoll.redis.address`, and confirmation of what it wrote.
+"""The Redis client for RQ, for every URL of `knoll.redis.address`, and confirmation of its writes by replicas.
 
-Behind sentinels redis-py repeats what fails, for ten seconds at each unreachable sentinel, unless it is kept from it.
+By default redis-py retries failed calls, with sentinels for ten seconds at each unreachable one; here it does not.
 
 Source: https://redis.readthedocs.io/en/stable/connections.html#sentinel-client
 """
@@ -27,14 +27,14 @@ SENTINEL_SECONDS = 0.5
 CONNECT_SECONDS = 1.0
 WAIT_MILLISECONDS = 500
 WORKER_SECONDS = 25
-"""Lifetime of a worker's entry behind sentinels, by which RQ bounds how long a worker waits at a frozen server."""
+"""Lifetime of a worker's entry with sentinels: RQ derives from it how long a worker waits for a frozen server."""
 _FALSE = {"0", "f", "false", "n", "no", ""}
 
 
 def connect_blocking(url: str, seconds: float | None = None) -> Redis:
     """Return a client; it connects when it is first used.
 
-    Args: seconds: how long a reply may take behind sentinels; None leaves it to RQ.
+    Args: seconds: how long a reply may take with sentinels; None leaves it to RQ.
     """
     address = parse(url)
     if not address.sentinels:
@@ -61,7 +61,7 @@ def connect_blocking(url: str, seconds: float | None = None) -> Redis:
 
 
 def _without_own_options(url: str) -> str:
-    """Return a URL as redis-py accepts it."""
+    """Return a URL without the options that redis-py does not accept."""
     where, mark, query = url.partition("?")  # not urlunsplit: it drops the slashes of `unix:///`
     options = [(name, value) for name, value in parse_qsl(query, keep_blank_values=True) if name != "replicas"]
     return f"{where}{mark}{urlencode(options)}"
@@ -78,11 +78,11 @@ def _login(address: Address) -> dict[str, Any]:
 
 @contextmanager
 def confirmed(redis: Redis, replicas: int) -> Iterator[None]:
-    """Make sure at the end of the block that replicas have what was written in it.
+    """Make sure at the end of the block that replicas have its writes.
 
-    Args: replicas: how many; with 0 nothing is asked.
+    Args: replicas: how many replicas; with 0 nothing is checked.
 
-    Raises: StoreUnavailableError: Redis did not answer, or they may not have it; what was written may have happened.
+    Raises: StoreUnavailableError: Redis did not answer, or replicas may lack the writes, which may have happened.
     """
     try:
         before = _replication_id(redis) if replicas else ""
@@ -91,7 +91,7 @@ def confirmed(redis: Redis, replicas: int) -> Iterator[None]:
             return
         with redis.pipeline(transaction=False) as untyped:
             pipe: Any = untyped
-            # Its own connection waits for its own writes only, and this one comes after all of the block.
+            # WAIT covers only writes of its own connection; the block may have used another. This write is the last.
             pipe.set(keys.BUILD_JOBS_CONFIRMED, "")
             pipe.execute_command("WAIT", replicas, WAIT_MILLISECONDS)
             pipe.info("replication")

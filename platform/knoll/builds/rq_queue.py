@@ -24,7 +24,7 @@ FAILED_SECONDS = 24 * 3600
 """How long RQ remembers a failed job."""
 
 SECONDS = 2.0
-"""How long a reply may take behind sentinels."""
+"""How long a reply may take with sentinels."""
 _TRIES = 5
 _OVER = {JobStatus.FAILED, JobStatus.STOPPED, JobStatus.CANCELED, JobStatus.FINISHED}
 
@@ -52,7 +52,7 @@ class RqQueue:
         self._redis.close()
 
     def _enqueue(self, arguments: list[str], job_id: str) -> None:
-        # Also of a job that is in the queue already: an earlier attempt may not have been confirmed.
+        # A job that is already in the queue is confirmed as well: an earlier attempt may have failed to.
         with confirmed(self._redis, self._replicas), contextlib.suppress(DuplicateJobError):
             self._forget_if_over(job_id)
             self._builds.enqueue_call(

@@ -1,15 +1,15 @@
-"""The URL of Redis, taken apart, and the TLS context that it asks for.
+"""Parses the URL of Redis, and creates the TLS context for it.
 
-One server is named as redis-py names it, which reads the same URL where RQ needs it: `redis://`, `rediss://` and
+The URL of a single server has the forms of redis-py, which reads the same URL for RQ: `redis://`, `rediss://` and
 `unix://`, with a user, a password, a database and TLS options. Options that tune redis-py itself have no effect here.
 
-`redis+sentinel://[user@]host1[:26379],host2,host3/0?master=NAME` and `rediss+sentinel://` name the sentinels that know
-which server is the primary. Options of a Redis with replicas:
+`redis+sentinel://[user@]host1[:26379],host2,host3/0?master=NAME` and `rediss+sentinel://` name the sentinels, which
+know the primary. Options of a Redis with replicas:
 
 - `replicas`: how many replicas must have each write before it is acknowledged; 1 with sentinels, otherwise 0. It can be
   set in any URL, for example of a managed Redis whose one address always leads to the primary.
-- `sentinel_username` and `sentinel_password`: the login of the sentinels. `sentinel_users=yes`: they have the same
-  users as Redis. Without any of these they are asked without a login.
+- `sentinel_username` and `sentinel_password`: the login for the sentinels. `sentinel_users=yes`: the sentinels have the
+  same users as Redis. Without these options no login is sent to them.
 
 Source: https://redis.readthedocs.io/en/stable/connections.html#redis.Redis.from_url
 """
@@ -42,7 +42,7 @@ class Address:
     tls: Mapping[str, str] | None = None
     """TLS options of the URL, by name; None without TLS."""
     sentinels: tuple["Address", ...] = ()
-    """Servers that know the primary's host and port; those here are not used then."""
+    """Sentinels, which know the primary's host and port; with them, `host` and `port` are not used."""
     primary_name: str = ""
     """Name by which sentinels know the primary."""
     replicas: int = 0
@@ -57,7 +57,7 @@ class Address:
         return bool(self.sentinels or self.replicas)
 
     def at(self, host: str, port: int) -> "Address":
-        """Return the same login at another place."""
+        """Return the same login at another host and port."""
         return dataclasses.replace(self, host=host, port=port)
 
     def login(self) -> tuple[str, ...]:
@@ -102,7 +102,7 @@ def _behind_sentinels(url: str) -> Address:
     options = _options(parts.query)
     login, _, hosts = parts.netloc.rpartition("@")
     scheme = parts.scheme.removesuffix(_SENTINEL)
-    # Everything but the hosts means what it means with one server.
+    # Everything except the hosts has the same meaning as with one server.
     address = _single(urlunsplit((scheme, f"{login}@" if login else "", parts.path, parts.query, "")))
     if not (name := options.get("master")):
         raise ValueError("`master=NAME` is missing: the name by which sentinels know the primary")

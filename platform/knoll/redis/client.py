@@ -22,7 +22,7 @@ def connect(url: str, name: str = "knoll", *, gather_seconds: float = GATHER_SEC
     """
     where = address.parse(url)
     if where.is_replicated:
-        from knoll.redis.replicated.client import ReplicatedClient  # a single Redis does without it
+        from knoll.redis.replicated.client import ReplicatedClient  # not imported for a single Redis
 
         return ReplicatedClient(where, name, gather_seconds)
     return RedisClient(where, name, gather_seconds)

@@ -169,7 +169,7 @@ async def open_connection(
 
     Args:
         name: shown by `CLIENT LIST`; no spaces.
-        connect_seconds: how long that may take.
+        connect_seconds: how long connecting and logging in may take.
         response_seconds: how long Redis may reply nothing while a command waits.
         on_push: called with each message of a channel.
 

@@ -165,7 +165,7 @@ class Keyring:
 
     @property
     def keys(self) -> tuple[EncryptionKey, ...]:
-        """All keys, the one that encrypts first. Raises: SealedError."""
+        """All keys; the first one encrypts. Raises: SealedError."""
         return self._read()
 
     def seal(self, data: bytes, subject: str) -> bytes:

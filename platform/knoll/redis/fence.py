@@ -1,4 +1,4 @@
-"""The proof of leadership that a leader's writes carry, where another Redis may become the primary."""
+"""The proof of leadership in a leader's writes, where another Redis server may become the primary."""
 
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Fence:
-    """A lease as it was acquired. A write with it is refused once the lease is another's, or of another epoch."""
+    """A lease as it was acquired. A write with it is refused once the lease has another holder or epoch."""
 
     key: str
     """Key of the lease."""
     value: str
-    """What the key holds while the lease is held."""
+    """Value of the key while the lease is held."""
     epoch: str
     """The epoch in which it was acquired."""
 

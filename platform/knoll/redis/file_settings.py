@@ -1,4 +1,4 @@
-"""How one server keeps its data, judged by its settings. Pure."""
+"""Whether the settings of a Redis server keep acknowledged writes. Pure."""
 
 from collections.abc import Mapping
 
@@ -6,7 +6,7 @@ SETTINGS = ("maxmemory-policy", "maxmemory", "appendonly", "appendfsync")
 
 
 def file_problems(config: Mapping[str, str]) -> list[str]:
-    """Return what is wrong with how one server keeps its data. Args: config: reply of CONFIG GET."""
+    """Return the settings with which a server may lose data, each with a fix. Args: config: reply of CONFIG GET."""
     problems = []
     if config.get("maxmemory", "0") != "0" and config.get("maxmemory-policy") != "noeviction":
         problems.append(f"maxmemory-policy is {config['maxmemory-policy']}: set it to noeviction")

@@ -1,4 +1,4 @@
-"""Heartbeats of nodes: cheap for Redis, which neither syncs its file nor writes to it for them."""
+"""Heartbeats of nodes. They cost little: Redis does not write them to its append-only file."""
 
 from collections.abc import Mapping
 
@@ -7,10 +7,10 @@ from knoll.redis.client import RedisClient, Script
 
 INTERVAL_SECONDS = 1.0
 DEAD_SECONDS = 3.0
-"""A node whose last heartbeat is older does not respond."""
+"""A node whose last heartbeat is older than this counts as not responding."""
 
 # KEYS: heartbeats, entries of the table of nodes. ARGV: node.
-# Replicas get the heartbeat, so that nodes do not seem dead after a failover; the file does not.
+# The heartbeat is replicated, so that nodes do not seem dead after a failover, but not written to the file.
 _BEAT = Script("""
 local time = redis.call('TIME')
 redis.set_repl(redis.REPL_REPLICA)
@@ -25,7 +25,7 @@ class Heartbeats:
     def __init__(self, redis: RedisClient, nodes: str) -> None:
         """
         Args:
-            redis: made by `client.connect`; stays the caller's.
+            redis: created by `client.connect`, and closed by the caller.
             nodes: name of the table of nodes.
         """
         self._redis, self._keys = redis, [keys.NODE_HEARTBEATS, keys.table(nodes)]
@@ -41,5 +41,5 @@ class Heartbeats:
         return {node.decode(): now - float(beat) for node, beat in beats.items()}
 
     async def forget(self, node: str) -> None:
-        """Forget a node that is not part of the platform any more. Raises: StoreUnavailableError."""
+        """Remove the heartbeat of a node that is no longer part of the platform. Raises: StoreUnavailableError."""
         await self._redis.execute("HDEL", self._keys[0], node)

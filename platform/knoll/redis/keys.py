@@ -7,7 +7,7 @@ RESOURCE_VERSION = "knoll:revision"
 """Integer: the newest resource version. Incremented with each write to an object, in the same script."""
 
 EPOCH = "knoll:epoch"
-"""String: `<replication id of the primary> <milliseconds at which it became one or 0>`. With replicas only."""
+"""String: `<replication id of the primary> <epoch milliseconds of its promotion, or 0>`. Only with replicas."""
 
 EVENTS = "knoll:events"
 """Stream: one entry for each write to an object, ID `<resource version>-0`; trimmed by length."""
@@ -16,7 +16,7 @@ BUILD_JOBS = "knoll-builds"
 """RQ queue: image builds."""
 
 BUILD_JOBS_CONFIRMED = "rq:knoll:confirmed"
-"""String: written after a job was enqueued, and confirmed by replicas. With replicas only."""
+"""String: written after a job was enqueued, so that replicas confirm both. Only with replicas."""
 
 BUILD_TURNS = "knoll:build-turns"
 """Hash: namespace to epoch seconds at which one of its builds last started."""
@@ -37,7 +37,7 @@ REQUEST_LOG_QUESTIONS = "knoll:request-log"
 """Channel: `request_log.Question`, when a user reads the request log of an instance."""
 
 NODE_HEARTBEATS = "knoll:node-heartbeats"
-"""Hash: name of each node to Redis' time of its last heartbeat. Not written to Redis' file."""
+"""Hash: node to the time of its last heartbeat by Redis' clock. Not written to the append-only file."""
 
 TOKEN_KEY = "knoll:token-key"  # noqa: S105 - the key's name, not what lies there
 """String: encrypted PEM of the key that signs ServiceAccount tokens, created on first use."""
@@ -49,7 +49,7 @@ def objects(resource: str) -> str:
 
 
 def version_epoch(counter: str) -> str:
-    """String: replication id of the primary under which a counter of versions was last raised. With replicas only."""
+    """String: replication id of the primary under which a counter of versions was last raised. Only with replicas."""
     return f"{counter}:epoch"
 
 

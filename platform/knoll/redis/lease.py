@@ -4,9 +4,9 @@ The lease expires unless its holder renews it. The holder measures the time on i
 sent the request, so that it stops before another process can start, whatever delays occur.
 
 Where another server may become the primary (`knoll.redis.replicated`), a lease belongs to the epoch in which it was
-acquired. Its holder gives it up when the epoch ends, and may acquire it again at once; for all others it is free only
-when a lease of the previous epoch must have ended by its holder's clock. The new primary may not have the last renewal,
-and its clock may differ. Whatever the duty writes is refused once its lease is no longer the stored one.
+acquired. Its holder gives it up when the epoch ends, and may acquire it again at once. Other processes can acquire it
+only when every lease of the previous epoch has expired by its holder's clock: the new primary may not have the last
+renewal, and its clock may differ. Writes of the duty are refused once its lease is no longer the stored one.
 """
 
 import asyncio
@@ -91,7 +91,7 @@ class Lease:
         self._freed = keys.lease_freed(name)
         self._holder = f"{holder} {uuid.uuid4().hex}"
         self._value, self._epoch = self._holder, ""
-        """What is stored while the lease is held, and the epoch in which it was acquired."""
+        """The value that is stored while the lease is held, and the epoch in which it was acquired."""
         self._ttl = ttl
         self.leading = False
 
@@ -193,7 +193,7 @@ class Lease:
 
     async def _give_back(self) -> None:
         if self._redis.epoch != self._epoch:
-            return  # its holder may acquire it again at once, others may not
+            return  # in the new epoch this process may acquire it again at once, others have to wait
         try:
             async with asyncio.timeout(1.0):
                 await self._redis.run(_RELEASE, [self._key], [self._value, self._freed])

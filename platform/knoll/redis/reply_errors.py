@@ -7,7 +7,7 @@ in the message, so the message is searched as well.
 from knoll.values.errors import StoreForbiddenError, StoreFullError, StoreUnavailableError
 
 NOT_PRIMARY = ("READONLY", "STALEEPOCH")
-"""Replies of a server that is a replica now, or that was promoted since this client connected: nothing was written."""
+"""Replies of a server that has become a replica, or was promoted since this client connected; nothing was written."""
 STALE_LEASE = "STALELEASE"
 """Reply to a write of a leader whose lease has ended: nothing was written."""
 _UNAVAILABLE_CODES = {

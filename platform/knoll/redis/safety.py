@@ -9,10 +9,10 @@ from knoll.values.errors import KnollError
 async def unsafe_settings(redis: RedisClient) -> list[str]:
     """List the settings with which Redis may lose acknowledged writes; empty if CONFIG is not permitted.
 
-    Of a primary with replicas all servers and sentinels are asked.
+    With replicas, the settings of all servers and sentinels are read.
     """
     if redis.is_replicated:
-        from knoll.redis.replicated.inspection import inspect  # a single Redis does without it
+        from knoll.redis.replicated.inspection import inspect  # not imported for a single Redis
 
         return await inspect(redis.where, redis.name)
     try:

@@ -1,7 +1,7 @@
 """The client of one Redis, and the scripts that it carries out.
 
-Commands of a process share one connection and do not wait for one another; streams and channels have one each. It is
-written for what the processes do all the time. RQ brings its own client (`knoll.builds.rq_queue`).
+Commands of a process share one connection and do not wait for one another; streams and channels have one each. RQ has
+its own client (`knoll.builds.blocking_redis`).
 
 No command is ever retried: a write whose reply was lost may have happened, and only the caller knows what that means.
 """
@@ -24,13 +24,13 @@ from knoll.values.errors import KnollError
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """A Lua script. It is sent once to each Redis; after that, by its hash."""
+    """A Lua script. Its text is sent once to each Redis, afterwards only its hash."""
 
     text: str
     writes: bool = False
-    """Whether replicas must have what it writes before it is acknowledged, where Redis has replicas."""
+    """Whether it writes: where Redis has replicas, they must have the writes before it is acknowledged."""
     counter: int = 0
-    """Which of its KEYS, counted from 1, is a counter of versions; 0 for none. It rises when the primary changes."""
+    """Which of its KEYS, counted from 1, is a counter of versions; 0 for none. It jumps when the primary changes."""
     sha: str = field(init=False)
 
     def __post_init__(self) -> None:
@@ -40,14 +40,14 @@ class Script:
 class RedisClient:
     """One Redis. Connects when it is first used, and again after a connection was lost.
 
-    Calls raise StoreUnavailableError while Redis is away (the command may have been carried out), StoreFullError when
-    it refuses writes, StoreForbiddenError when its user may not do this, and RedisReplyError for bugs.
+    Calls raise StoreUnavailableError while Redis is unavailable (the command may have been executed), StoreFullError
+    when it refuses writes, StoreForbiddenError when its user may not do this, and RedisReplyError for bugs.
     """
 
     is_replicated = False
     """Whether another server may become the primary: then writes wait for replicas, and `epoch` is not empty."""
     epoch = ""
-    """Which primary this is; another one when another server was promoted. Always empty with a single Redis."""
+    """Identifies the primary; changes when another server is promoted. Always empty with a single Redis."""
 
     def __init__(self, where: address.Address, name: str, gather_seconds: float = GATHER_SECONDS) -> None:
         """See `connect`."""
@@ -60,11 +60,11 @@ class RedisClient:
         )
 
     async def execute(self, *command: Argument) -> Reply:
-        """Carry out a command."""
+        """Execute a command."""
         return await self._submit(packed(*command))
 
     async def run(self, script: Script, names: Sequence[str], args: Sequence[Argument]) -> Reply:
-        """Carry out a script. Args: names: its KEYS. args: its ARGV."""
+        """Execute a script. Args: names: its KEYS. args: its ARGV."""
         command = packed("EVALSHA", script.sha, len(names), *names, *args)
         try:
             return await self._submit(command)
@@ -74,12 +74,12 @@ class RedisClient:
             return (await all_replies([loaded, reply]))[1]
 
     async def pipeline(self, *commands: Sequence[Argument]) -> list[Reply]:
-        """Carry out commands together, in their order; others may come in between. Raises the first error of them."""
+        """Execute commands in order; commands of others may come in between. Raises the first error."""
         connection = await self._connected()
         return await all_replies([connection.submit(packed(*command)) for command in commands])
 
     async def transaction(self, *commands: Sequence[Argument]) -> list[Reply]:
-        """Carry out commands by MULTI and EXEC. Raises the first error of them; others may have been carried out."""
+        """Execute commands with MULTI and EXEC. Raises the first error; the other commands may have been executed."""
         connection = await self._connected()
         sent = [connection.submit(packed(*command)) for command in (("MULTI",), *commands, ("EXEC",))]
         replies = await all_replies(sent)
@@ -89,14 +89,14 @@ class RedisClient:
         return list(replies[-1])
 
     async def write(self, *commands: Sequence[Argument]) -> list[Reply]:
-        """Carry out commands whose writes replicas must have, where Redis has replicas; see `pipeline`."""
+        """Execute commands that write; where Redis has replicas, they must have the writes. See `pipeline`."""
         return await self.pipeline(*commands)
 
     async def raise_counter(self, counter: str) -> None:
-        """Raise a counter of versions above all that a lost primary can have given out."""
+        """Raise a counter above every version that a lost primary can have assigned. A single Redis needs no raise."""
 
     async def epoch_ended(self, epoch: str, seconds: float) -> bool:
-        """Wait until the epoch is another one, at most for `seconds`; return whether it is."""
+        """Wait until the epoch changes, for at most `seconds`; return whether it has changed."""
         await asyncio.sleep(seconds)
         return False
 
@@ -128,7 +128,7 @@ class RedisClient:
             self._opening.add_done_callback(self._opened)
         try:
             return await asyncio.shield(self._opening)
-        except KnollError as error:  # the one error of all who waited
+        except KnollError as error:  # all callers share this error object, and each raises a copy
             raise type(error)(*error.args) from error
 
     def _opened(self, opening: "asyncio.Task[RedisConnection]") -> None:
@@ -149,7 +149,7 @@ class RedisClient:
 
 
 async def all_replies(replies: Sequence["asyncio.Future[Reply]"]) -> list[Reply]:
-    """Wait for all replies. Raises the first error of them."""
+    """Wait for all replies. Raises the first error."""
     results = await asyncio.gather(*replies, return_exceptions=True)
     for result in results:
         if isinstance(result, BaseException):

@@ -14,7 +14,7 @@ from knoll.values.errors import StoreUnavailableError
 GATHER_SECONDS = 0.005
 """Pause after each reply."""
 CONTROL_GATHER_SECONDS = 0.02
-"""The same for processes that are not on the data path: an apply is a burst of writes within some ten milliseconds."""
+"""The same for processes that are not on the data path: an apply is a burst of writes within tens of milliseconds."""
 SILENCE_SECONDS = 10.0
 """Interval at which a reader without entries is notified."""
 BATCH = 256
@@ -195,7 +195,7 @@ class StreamMultiplexer:
         return max(round(left * 1000), 1)
 
     def _deliver(self, reply: dict[bytes, list[Sequence[Reply]]], positions: dict[bytes, bytes]) -> None:
-        """Args: positions: after which the streams were read."""
+        """Pass entries to the readers. Args: positions: by stream, the entry after which it was read."""
         now = asyncio.get_running_loop().time()
         batches = {key: [entry_of(entry) for entry in entries] for key, entries in reply.items()}
         for reader in self._readers:

@@ -29,7 +29,7 @@ class EventBuffer:
         self._limit = limit or 2 * size
         self._records: list[Record] = []
         self._waiting: dict[asyncio.Future[int], Set[str] | None] = {}
-        """Watchers, and the kinds that they wait for."""
+        """Future of each waiting watcher to the kinds that it waits for; None for all kinds."""
         self.floor = 0
         self.tip = 0
         self.running = False
@@ -73,9 +73,11 @@ class EventBuffer:
         return self._records[version - self.floor :] if version < self.tip else []
 
     async def wait_for_change(self, resources: Set[str] | None = None) -> int:
-        """Wait until records of these kinds, or of any, were appended or the buffer stopped.
+        """Wait until a record of one of these kinds is appended, or the buffer stops.
 
-        Returns: a version up to which no record is of these kinds, of those appended since the call.
+        Args: resources: the kinds; None for any.
+
+        Returns: a version up to which no record that was appended since the call is of these kinds.
         """
         change: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self._waiting[change] = resources

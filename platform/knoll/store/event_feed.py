@@ -35,7 +35,7 @@ class EventFeed:
         self._reader: asyncio.Task[None] | None = None
         self._watches = 0
         self._epoch = redis.epoch
-        """The epoch that the ring is about."""
+        """The epoch of the events in the ring."""
 
     async def close(self) -> None:
         if self._reader is not None:
@@ -109,7 +109,7 @@ class EventFeed:
         if int(version) > since and not (entries and version_of(entries[0][0]) == since + 1):
             raise _expired(since, "the history no longer reaches back to it")
         records = [self._record(entry) for entry in entries]
-        # A gap is where another server became the primary: what was read of the previous one may not be what is here.
+        # There is a gap where another server became the primary: it may have other events than the previous one had.
         gap = next((at for at, record in enumerate(records) if record.version != since + 1 + at), len(records))
         return records[:gap]
 
@@ -162,7 +162,7 @@ class EventFeed:
             reader.close()
 
     async def _still_there(self) -> bool:
-        """Whether Redis still has its last event: it may have restarted with older data, or be another server."""
+        """Whether Redis still has the last event: it may have restarted with older data, or be another server."""
         tip, last = self._ring.tip, self._ring.last()
         version, replied = await self._redis.transaction(
             ("GET", keys.RESOURCE_VERSION), ("XRANGE", keys.EVENTS, f"{tip}-0", f"{tip + 1}-0")

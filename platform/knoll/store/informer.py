@@ -1,7 +1,7 @@
 """A copy in memory of all objects of some kinds, kept up to date by a watch, for reconcilers.
 
 Objects are stored as compressed JSON and decoded on each read, which takes a tenth of the memory and gives every reader
-its own copy. Those that changed last are also kept decoded, for readers that share them.
+its own copy. The most recently used ones are also kept decoded, for readers that share them.
 """
 
 import asyncio
@@ -70,7 +70,7 @@ class Informer:
         """
         Args:
             labels: names of labels that `list` often selects by; they are indexed.
-            decoded: number of objects that are kept decoded as well, for `peek` and subscribers.
+            decoded: how many objects are kept decoded as well, for `peek` and subscribers.
         """
         self.resource = resource
         self._store = store

@@ -191,9 +191,9 @@ class OwnerGarbageCollector:
                     self._add(*place)
 
     def _stays(self, body: Json) -> bool:
-        """Whether `decide` has nothing to do about an object: true for nearly all changes, and cheap to see.
+        """Whether `decide` would do nothing for an object: true for nearly all changes, and cheap to check.
 
-        When an owner goes, or begins to, its dependents are looked at again.
+        When the deletion of an owner begins or ends, its dependents are checked again.
         """
         return not body["metadata"].get("deletionTimestamp") and all(
             self._is_held(ref, body) for ref in _references(body)

@@ -106,8 +106,8 @@ class Source(Protocol):
 class Store(Source, Protocol):
     """Objects by resource id, namespace ("" for cluster-wide kinds) and name.
 
-    Bodies that were read belong to the caller. What a write returns may share its content with the body that was
-    written, and with its event: from then on, neither may be mutated.
+    Bodies that were read belong to the caller. The result of a write may share parts with the written body and with
+    the event: none of them may be mutated afterwards.
     """
 
     async def get(self, resource: str, namespace: str, name: str) -> Json:

@@ -263,10 +263,10 @@ class RedisStore:
         return bool(done), int(version or 0)
 
     async def _enter_epoch(self) -> None:
-        """Raise the version when another server became the primary, so that it is not the one of a lost event."""
+        """Raise the version when another server became the primary, so that it is not the version of a lost event."""
         while self._epoch != self._redis.epoch:
             epoch = self._redis.epoch
-            # Only the API may; for others the first write of the API does.
+            # Only the API may do this; other processes rely on the first write of the API.
             with contextlib.suppress(StoreForbiddenError):
                 await self._redis.raise_counter(keys.RESOURCE_VERSION)
             self._epoch = epoch

@@ -41,7 +41,7 @@ class Write:
     """uids of its owners after the write; none after a removal."""
     owners_before: frozenset[str]
     body: Json
-    """`data` as the writer gave it, who must not mutate what it contains from now on."""
+    """The decoded `data`, as the caller passed it; it must not be mutated from now on."""
 
     @property
     def removes(self) -> bool:
@@ -89,7 +89,7 @@ def decode(data: bytes, version: int) -> Json:
 
 
 def written(write: Write, version: int) -> Json:
-    """The object as a write has stored it; shares what it contains with `write.body`."""
+    """The object as it was stored by a write; shares its content with `write.body`."""
     return {**write.body, "metadata": {**write.body["metadata"], "resourceVersion": str(version)}}
 
 
@@ -117,7 +117,7 @@ def plan_create(resource: str, body: Json) -> Write:
 def plan_update(resource: str, version: int, stored: bytes, body: Json, before: Json | None = None) -> Write | None:
     """Decide a replacement of an object; None if it changes nothing.
 
-    Args: before: what `stored` contains, if it is decoded already.
+    Args: before: the decoded `stored`, if the caller has it.
 
     Raises: ConflictError.
     """
@@ -218,4 +218,4 @@ def pack(write: Write) -> bytes:
 
 
 _RECENT: dict[bytes, Write] = {}
-"""By packed form. The process that wrote an event need not unpack it."""
+"""By packed form, so that the process that wrote an event does not have to unpack it."""

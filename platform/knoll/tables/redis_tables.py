@@ -172,7 +172,7 @@ class RedisTable(Generic[T]):
             ("TIME",), ("HGETALL", self._followers), ("INFO", "server"), *self._epoch_command
         )
         now, living, gone = int(seconds) + int(micros) / 1e6, {}, []
-        # A Redis that has just started, or has just been promoted, has times of the past, and its followers are still
+        # A Redis that has just started, or was just promoted, has outdated times, and its followers are still
         # reconnecting.
         restarted = uptime(server) <= FOLLOWER_TTL or now - began(*epoch) <= FOLLOWER_TTL
         for follower, value in signs_of_life.items():
@@ -221,5 +221,5 @@ def uptime(server: bytes) -> int:
 
 
 def began(epoch: bytes | None = None) -> float:
-    """Return the epoch seconds at which the primary was promoted; 0 if it was not. Args: epoch: as it is stored."""
+    """Return the epoch seconds at which the primary was promoted; 0 if it was not. Args: epoch: the stored value."""
     return int((epoch or b"0").rpartition(b" ")[2]) / 1000

@@ -1,1 +1,1 @@
-"""A primary with replicas, of which another one may be promoted: sentinels, epochs, acknowledged writes."""
+"""A primary with replicas, one of which may be promoted: sentinels, epochs, acknowledged writes."""

@@ -1,12 +1,11 @@
 """The client of a primary with replicas; see `knoll.redis.replicated`.
 
-What it promises beyond `RedisClient`:
+Its guarantees beyond those of `RedisClient`:
 
 - A write that succeeded is on the primary and on as many replicas as the URL says. One that raised may have happened.
-- Nothing is written to, or read from, a server that has stopped to be the primary, after a short time that sentinels
-  need to promote another.
-- `epoch` is another one after each promotion, and everything that was written on this client since then was written in
-  the new epoch.
+- Once sentinels have promoted another server, which takes them a short time, the previous primary is neither written
+  nor read.
+- `epoch` changes with each promotion; every write of this client after the change belongs to the new epoch.
 """
 
 import asyncio
@@ -33,15 +32,15 @@ from knoll.values.errors import StoreForbiddenError, StoreUnavailableError
 log = structlog.get_logger()
 
 _SWITCHED, _PROMOTED, _DOWN, _VOTED = "+switch-master", "+promoted-slave", "+odown", "+vote-for-leader"
-"""Channels of a sentinel: the primary is another one; a replica was promoted (from the sentinel that does it); a quorum
-considers the primary to be down; the sentinel voted for one that replaces a primary."""
+"""Channels of a sentinel: the primary has changed; this sentinel promoted a replica; a quorum considers the primary to
+be down; this sentinel voted for the one that is to replace a primary."""
 VOTE_SECONDS = 10.0
-"""Time in which an election of sentinels has led to another primary, or never will."""
+"""An election of sentinels that has not led to another primary after this time has failed."""
 _form = cache(epoch_form)
 
 
 class ReplicatedClient(RedisClient):
-    """See the module."""
+    """See the module's docstring."""
 
     is_replicated = True
 
@@ -51,9 +50,9 @@ class ReplicatedClient(RedisClient):
         self._epoch_changed = asyncio.Event()
         self._listening: list[asyncio.Task[None]] = []
         self._vote, self._voted_at = 0, float("-inf")
-        """The configuration epoch for which a sentinel voted last, and when."""
+        """The configuration epoch of a sentinel's last vote, and the time of the vote on the loop's clock."""
         self._warnings = 0
-        """How often a sentinel said something that ends a session."""
+        """How many messages of sentinels would have ended a session."""
 
     async def run(self, script: Script, names: Sequence[str], args: Sequence[Argument]) -> Reply:
         if not script.writes:
@@ -127,7 +126,7 @@ class ReplicatedClient(RedisClient):
             replication = Replication.parse(await commands.submit(INFO))
             if problem := problem_of(replication, address, ""):
                 raise StoreUnavailableError(f"Redis is unavailable: {problem}")
-            # Again, after it has answered: before it did, sentinels may have begun to replace it.
+            # Ask again after the server has answered: sentinels may have started to replace it meanwhile.
             if self.where.sentinels and (await self._find()).place != primary.place:
                 raise StoreUnavailableError("Redis is unavailable: sentinels name another primary than a moment ago")
             epoch = replication.replication_id
@@ -164,7 +163,7 @@ class ReplicatedClient(RedisClient):
         response_seconds: float = RESPONSE_SECONDS,
         on_push: Callable[[Sequence[Any]], None] | None = None,
     ) -> RedisConnection:
-        """Open a connection of streams or channels to the primary of the session."""
+        """Open a connection for streams or channels to the session's primary."""
         session = await self._current_session()
         connection = await open_connection(
             session.address,
@@ -210,7 +209,7 @@ def warning(primary_name: str, channel: str, message: str, current: Primary | No
     Args: current: None while no session is open.
     """
     if channel == _VOTED:
-        # It does not name the primary: where sentinels watch several, an election interrupts the users of all.
+        # The message does not name the primary: if sentinels watch several, an election interrupts the clients of all.
         is_newer = current is None or current.configuration < int(message.split()[-1])
         return "sentinels elect another primary" if is_newer else ""
     if channel == _DOWN:

@@ -1,10 +1,10 @@
-"""Which server is the primary: what sentinels reply, and what the server itself does.
+"""Which server is the primary, according to the sentinels and to the server itself.
 
-All sentinels are asked at once; after a majority has answered the others have a fifth of a second. The answer with the
+All sentinels are queried at once; after a majority has answered, the others have another 0.2 s. The answer with the
 highest configuration epoch counts: a sentinel that was cut off still names the previous primary.
 
-A primary that sentinels are about to replace is not used, although it may answer: one that was frozen and comes back
-while a replica is promoted still has the other replica for a second, which confirms writes that are then lost.
+A primary that sentinels are about to replace is not used, even if it answers. A server that was frozen and continues
+while one replica is promoted keeps the other replica for a second, and that replica confirms writes that are then lost.
 
 Source: https://redis.io/docs/latest/develop/reference/sentinel-clients/
 """
@@ -22,11 +22,12 @@ from knoll.values.errors import KnollError, StoreUnavailableError
 SENTINEL_SECONDS = 0.5
 """How long a sentinel may take, to connect and to answer."""
 _GRACE_SECONDS = 0.2
-"""How long the last ones may take after a majority has answered."""
+"""How long the remaining sentinels may take after a majority has answered."""
 _NAMED_SECONDS = 0.5
-"""How long a connection to a primary that sentinels name may take: it may be away until they have promoted another."""
+"""How long connecting to the primary that sentinels name may take. It is short: the server may be down, and another one
+about to be promoted."""
 LAG_SECONDS = 3
-"""A replica that has acknowledged nothing for longer does not count. Replicas acknowledge once a second."""
+"""Replicas acknowledge once a second; one that has not done so for longer than this does not count."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,9 +39,9 @@ class Primary:
     down_after: float = 0.0
     """Seconds after which sentinels consider a silent server to be down; 0 without sentinels."""
     rank: tuple[int, bool] = (0, False)
-    """Of two answers the higher one is newer: the configuration epoch, and whether a promotion has just succeeded."""
+    """Configuration epoch, and whether a promotion has just succeeded. The newest answer has the highest rank."""
     flags: frozenset[str] = frozenset()
-    """What the sentinel that answered thinks of it."""
+    """Flags of the primary in the sentinel's answer, such as `o_down`."""
 
     @property
     def place(self) -> tuple[str, int]:
@@ -48,7 +49,7 @@ class Primary:
 
     @property
     def configuration(self) -> int:
-        """Each promotion has a higher one."""
+        """Configuration epoch; each promotion raises it."""
         return self.rank[0]
 
     @property
@@ -59,13 +60,13 @@ class Primary:
 
 @dataclass(frozen=True, slots=True)
 class Replication:
-    """What a server replies to `INFO replication`."""
+    """The reply of a server to `INFO replication`."""
 
     is_primary: bool
     replication_id: str
-    """Another one after each promotion."""
+    """Changes with each promotion."""
     replicas: int
-    """Connected replicas that acknowledged something within `LAG_SECONDS`."""
+    """Number of connected replicas that acknowledged something within `LAG_SECONDS`."""
 
     @classmethod
     def parse(cls, text: bytes) -> "Replication":
@@ -122,7 +123,7 @@ async def _all_answers(where: Address, name: str) -> tuple[list[Primary], list[s
 
 
 def newest(answers: Sequence[Primary]) -> Primary:
-    """Return the newest of the answers, at least one."""
+    """Return the newest answer. Args: answers: at least one."""
     return max(answers, key=lambda answer: answer.rank)
 
 
@@ -139,7 +140,7 @@ def doubt_about(primary: Primary, answers: Sequence[Primary]) -> str:
 
 
 async def open_sentinel(sentinel: Address, name: str, **options: Any) -> RedisConnection:
-    """Connect to a sentinel. Args: options: of `open_connection`. Raises: StoreUnavailableError."""
+    """Connect to a sentinel. Args: options: more arguments of `open_connection`. Raises: StoreUnavailableError."""
     return await open_connection(
         sentinel, name, connect_seconds=SENTINEL_SECONDS, response_seconds=SENTINEL_SECONDS, **options
     )
@@ -174,6 +175,6 @@ async def _answer(sentinel: Address, primary_name: str, name: str) -> Primary:
 
 
 def named_fields(reply: Any) -> Mapping[str, str]:
-    """Return the fields of a reply that is a map, or names and values in turn from older servers."""
+    """Return the fields of a reply: a map, or, from older servers, a list of alternating names and values."""
     pairs = reply.items() if isinstance(reply, dict) else zip(reply[::2], reply[1::2], strict=True)
     return {name.decode(): value.decode() for name, value in pairs}

@@ -1,4 +1,4 @@
-"""Settings of a primary, its replicas and its sentinels with which acknowledged writes may be lost, or which delay a
+"""Checks the settings of a primary, its replicas and its sentinels: some may lose acknowledged writes, or delay a
 fail-over. It connects to each of them."""
 
 import asyncio
@@ -13,14 +13,14 @@ from knoll.redis.reply_errors import RedisReplyError
 from knoll.values.errors import KnollError
 
 MIN_DOWN_AFTER, MAX_DOWN_AFTER = 1.0, 5.0
-"""Seconds. With less, a short pause of a server is a fail-over; with more, writes are refused for longer."""
+"""Seconds. With less, a short pause of a server causes a fail-over; with more, writes are refused for longer."""
 MAX_LAG = 10
 _SETTINGS = (*SETTINGS, "min-replicas-to-write", "min-replicas-max-lag")
 _TROUBLE = (KnollError, RedisReplyError)
 
 
 def replication_problems(config: Mapping[str, str]) -> list[str]:
-    """Return what is wrong with how one server accepts writes when it is the primary.
+    """Return the settings with which a server may accept writes that are lost, each with a fix.
 
     Args: config: reply of CONFIG GET.
     """
@@ -33,7 +33,7 @@ def replication_problems(config: Mapping[str, str]) -> list[str]:
 
 
 def sentinel_problems(fields: Mapping[str, str]) -> list[str]:
-    """Return what is wrong with how a sentinel watches. Args: fields: reply of SENTINEL MASTER."""
+    """Return the problems of a sentinel's settings, each with a fix. Args: fields: reply of SENTINEL MASTER."""
     problems = []
     count, quorum = int(fields["num-other-sentinels"]) + 1, int(fields["quorum"])
     if count < 3:
@@ -50,7 +50,7 @@ def sentinel_problems(fields: Mapping[str, str]) -> list[str]:
 
 
 async def inspect(where: Address, name: str) -> list[str]:
-    """Ask all servers and sentinels; return their problems, each with its address.
+    """Query all servers and sentinels; return their problems, each with the address.
 
     Args: name: of the connections, shown by `CLIENT LIST`.
     """

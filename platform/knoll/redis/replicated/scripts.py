@@ -1,8 +1,8 @@
-"""The form in which scripts write to a primary with replicas.
+"""The form of scripts that write to a primary with replicas.
 
-Before anything else a script compares the epoch: a connection to a server that lost and regained its role since, or
-a leader whose lease ended, must not write. A counter of versions is raised when it is first incremented in an epoch:
-the new primary may lack the last writes of the old one, and their versions may have been seen.
+A script first compares the epoch and, for a leader, the lease. Neither a connection to a server that lost and regained
+its role, nor a leader whose lease has ended, may write. A counter of versions is raised when it is first incremented in
+an epoch: the new primary may lack the last writes of the previous one, whose versions clients may have read.
 """
 
 from collections.abc import Sequence
@@ -12,7 +12,8 @@ from knoll.redis.fence import Fence
 from knoll.redis.single_client import Script
 
 VERSION_GAP = 1_000_000
-"""A counter is raised by this, or to the clock's milliseconds: more than a lost primary can have given out alone."""
+"""A counter is raised by this number, or to the clock's milliseconds if that is higher: above every version that a lost
+primary can have assigned alone."""
 
 # Additional KEYS, from the last one: epoch; lease if there is a fence; epoch of the counter if there is one.
 # Additional ARGV, from the last one: whether there is a fence, replication id, value of the lease if there is a fence.
@@ -59,7 +60,7 @@ RAISE = Script("return redis.call('INCR', KEYS[1])", writes=True, counter=1)
 
 
 def epoch_form(script: Script) -> Script:
-    """Return a script as it is carried out with the additional keys and arguments of `additions`."""
+    """Return the form of a script that expects the additional keys and arguments of `additions`."""
     if not script.counter:
         return Script(_HEAD + script.text)
     increment = f"redis.call('INCR', KEYS[{script.counter}])"

@@ -1,12 +1,11 @@
 """The connections to one primary in one epoch. They end together.
 
-The primary is asked for its role, its epoch and its replicas all the time. A session ends when it stops to answer, when
-it is no longer the primary of this epoch, and when it has too few replicas: it may be cut off, and what it replies may
-be outdated.
+The role, epoch and replicas of the server are polled. A session ends when the server stops answering, when it is no
+longer the primary of this epoch, and when it has too few replicas: it may be cut off, and its replies outdated.
 
-A frozen primary that comes back must not acknowledge a write after another server was promoted, although some replica
-may still follow it. So a session ends before sentinels can have promoted another server: the interval of the questions
-and the time for an answer are together less than the time after which sentinels consider a server to be down.
+A frozen primary that continues must not acknowledge a write after another server was promoted, although a replica may
+still follow it. The session therefore ends before sentinels can have promoted another server: the polling interval and
+the time for an answer are together shorter than the time after which sentinels consider a server to be down.
 """
 
 import asyncio
@@ -23,9 +22,9 @@ log = structlog.get_logger()
 
 INFO = packed("INFO", "replication")
 _QUESTION_SHARE, _ANSWER_SHARE = 0.2, 0.6
-"""Of the time after which sentinels consider a server to be down."""
+"""Polling interval and time for an answer, as shares of the time after which sentinels consider a server down."""
 _QUESTION_SECONDS, _ANSWER_SECONDS = 1.0, 5.0
-"""Largest values, and those without sentinels."""
+"""Upper limits of both, which are used without sentinels."""
 
 
 def answer_seconds(down_after: float) -> float:
@@ -34,7 +33,7 @@ def answer_seconds(down_after: float) -> float:
 
 
 class Session:
-    """See the module."""
+    """See the module's docstring."""
 
     def __init__(self, address: Address, epoch: str, commands: RedisConnection, primary: Primary) -> None:
         self.address, self.epoch, self.commands, self.primary = address, epoch, commands, primary
@@ -51,14 +50,14 @@ class Session:
         return self.commands.is_open
 
     def attach(self, connection: RedisConnection) -> None:
-        """End a connection with this session."""
+        """Add a connection, which ends together with this session."""
         self._connections = [each for each in self._connections if each.is_open]
         self._connections.append(connection)
         if not self.is_open:
             connection.end(self._reason)
 
     async def writes(self, name: str) -> AcknowledgedWrites:
-        """Return the connection of the writes. Raises: StoreUnavailableError."""
+        """Return the connection for writes. Raises: StoreUnavailableError."""
         if self._writes is not None and self._writes.connection.is_open:
             return self._writes
         async with self._opening_writes:
@@ -92,9 +91,9 @@ class Session:
 
 
 def problem_of(replication: Replication, address: Address, epoch: str) -> str:
-    """Return why a server is not to be used as the primary of an epoch; empty if it is.
+    """Return why a server must not be used as the primary of an epoch; empty if it may.
 
-    Args: epoch: empty when any is good.
+    Args: epoch: empty for any epoch.
     """
     if not replication.is_primary:
         return f"{address} is not the primary"

@@ -1,8 +1,8 @@
 """Writes that replicas must have before they are acknowledged.
 
-They are sent in batches on a connection of their own: `WAIT` blocks it until the replicas have everything that was
-written on it before, so one `WAIT` confirms all writes of a batch, and reads do not wait behind it. Writes that come
-meanwhile are the next batch.
+They are sent in batches on their own connection. `WAIT` blocks the connection until the replicas have all writes that
+were sent on it before. One `WAIT` confirms all writes of a batch, and reads, on another connection, do not wait for it.
+Writes that arrive meanwhile form the next batch.
 
 Source: https://redis.io/docs/latest/commands/wait/
 """
@@ -15,7 +15,7 @@ from knoll.redis.connection import RedisConnection, Reply, packed
 from knoll.values.errors import StoreUnavailableError
 
 WAIT_MILLISECONDS = 500
-"""How long replicas may take."""
+"""How long replicas may take to confirm a batch."""
 
 _Waiting = tuple[bytes, "asyncio.Future[Reply]"]
 
@@ -32,7 +32,7 @@ class AcknowledgedWrites:
         self._busy = False
 
     def submit(self, command: bytes) -> "asyncio.Future[Reply]":
-        """Send a command; returns its reply to come.
+        """Send a command; returns a future of its reply.
 
         The future raises StoreUnavailableError also when too few replicas confirmed it: whether the write will last is
         unknown then.
@@ -89,6 +89,6 @@ class AcknowledgedWrites:
 
 
 def _fail(waiting: "asyncio.Future[Reply]", reason: str) -> None:
-    # Each gets its own error, because the traceback of an exception grows wherever it is raised.
+    # Each future gets its own exception, because a traceback grows each time its exception is raised.
     if not waiting.done():
         waiting.set_exception(StoreUnavailableError(reason))
