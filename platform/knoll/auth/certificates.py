@@ -1,4 +1,4 @@
-"""Certificates of the platform: its private authority, and what that issues to API servers and machines.
+"""Certificates of the platform: its private authority, and those that it issues to API servers and machines.
 
 The authority is created once and valid for ten years, so that kubeconfigs that trust it keep working. The certificate
 of an API server is valid for a year, that of a machine for a month; both are issued again before they expire.
@@ -29,10 +29,10 @@ from knoll.auth import node_identity
 AUTHORITY_LIFE = timedelta(days=3652)
 LIFE = timedelta(days=365)
 RENEWED_BEFORE = timedelta(days=30)
-"""The certificate of an API server is issued again this long before it expires."""
+"""How long before its expiry the certificate of an API server is renewed."""
 NODE_LIFE = timedelta(days=30)
 NODE_RENEWED_BEFORE = timedelta(days=20)
-"""The certificate of a machine is issued again this long before it expires."""
+"""How long before its expiry the certificate of a machine is renewed."""
 _CLOCKS_DIFFER = timedelta(minutes=5)
 
 
@@ -44,7 +44,7 @@ class Issued:
     key: ec.EllipticCurvePrivateKey
 
     def is_valid(self, now: datetime, renewed_before: timedelta = RENEWED_BEFORE) -> bool:
-        """Whether certificate and key belong together and do not expire soon."""
+        """Return whether certificate and key belong together, and the certificate does not expire soon."""
         ends = self.certificate.not_valid_after_utc
         return self.certificate.public_key() == self.key.public_key() and now + renewed_before < ends
 
@@ -76,7 +76,10 @@ def parse(certificate: bytes, key: bytes) -> Issued | None:
 
 
 def read(certificate: Path, key: Path) -> Issued | None:
-    """Read a certificate and its key; None if they are not valid PEM files."""
+    """Read a certificate and its key; None if a file does not exist or is not valid PEM.
+
+    Raises: OSError: a file cannot be read.
+    """
     try:
         return parse(certificate.read_bytes(), key.read_bytes())
     except FileNotFoundError:
@@ -111,7 +114,7 @@ def _public(key: object) -> bytes:
 
 
 def new_authority(now: datetime) -> Issued:
-    """Create an authority that may issue certificates of servers and machines, and no further authority."""
+    """Create an authority that may issue certificates of servers and machines, but not of other authorities."""
     key = new_key()
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Knoll")])
     built = (
@@ -143,10 +146,10 @@ def node_request(name: str, key: ec.EllipticCurvePrivateKey) -> bytes:
 def issue_node(authority: Issued, name: str, request: bytes, now: datetime) -> bytes:
     """Sign the certificate of a machine, for both sides of mutual TLS; returns PEM.
 
-    Only the key is taken from the request: names that it asks for are ignored.
+    Only the key is taken from the request; names in it are ignored.
 
     Args:
-        name: of the node; the subject, and the only name in the certificate.
+        name: name of the node: the subject, and the only name in the certificate.
         request: PEM of a certificate signing request.
 
     Raises: ValueError: the request is invalid.
@@ -162,7 +165,7 @@ def issue_node(authority: Issued, name: str, request: bytes, now: datetime) -> b
 
 
 def node_name(certificate: x509.Certificate) -> str:
-    """Return the node that a certificate belongs to; empty if it is not one of a machine."""
+    """Return the name of the node in a certificate; empty if it is not a machine's certificate."""
     names = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
     organizations = certificate.subject.get_attributes_for_oid(NameOID.ORGANIZATION_NAME)
     return node_identity.parse([str(each.value) for each in organizations], [str(each.value) for each in names])

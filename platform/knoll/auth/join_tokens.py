@@ -1,9 +1,9 @@
-"""Join tokens: with one, a new machine gets a certificate and the keys that it needs.
+"""Join tokens: with a token, a new machine gets a certificate and the keys that it needs.
 
-A token is `ID.SECRET`. The API stores a hash of the secret, and what the machine gets encrypted with a key that is
-derived from the secret: neither the store nor its files reveal it.
+A token is `ID.SECRET`. The API stores a hash of the secret, and the bundle for the machine, encrypted with a key that
+is derived from the secret: the store and its files reveal neither.
 
-Source of the form: Kubernetes, bootstrap tokens (`kubeadm token`).
+Source of the format: Kubernetes, bootstrap tokens (`kubeadm token`).
 """
 
 import base64
@@ -22,8 +22,8 @@ from knoll.values.errors import UnauthorizedError
 NAMESPACE = "kube-system"
 SECRET_TYPE = "knoll.dev/join-token"  # noqa: S105 - the type of the object
 HASH, BUNDLE, EXPIRATION, IMAGE, SCRIPT = "hash", "bundle", "expiration", "image", "script"
-"""Keys of the Secret of a token: hash of the secret; what a machine gets, encrypted; epoch seconds; id of the upload
-with the platform's images; what the new machine runs, with `PLACEHOLDER` for the token."""
+"""Keys of a token's Secret: hash of the secret; encrypted bundle for the machine; epoch seconds of the expiry; id of
+the upload with the platform's images; script for the new machine, with `PLACEHOLDER` for the token."""
 PLACEHOLDER = b"@TOKEN@"
 LIFE_SECONDS = 3600
 _ALPHABET = string.ascii_lowercase + string.digits
@@ -32,7 +32,7 @@ _FORM = re.compile(r"([a-z0-9]{6})\.([a-z0-9]{32})")
 
 @dataclass(frozen=True, slots=True)
 class JoinToken:
-    """A token that may be printed once."""
+    """A token. Its secret is not stored, so it can be printed only when it is created."""
 
     id: str
     secret: str = field(repr=False)
@@ -58,11 +58,11 @@ class JoinToken:
         return f"knoll-join-{self.id}"
 
     def seal(self, bundle: bytes) -> bytes:
-        """Encrypt what a machine gets."""
+        """Encrypt the bundle for a machine."""
         return encryption.seal(self._key, bundle, self._subject)
 
     def open(self, sealed: bytes) -> bytes:
-        """Decrypt what a machine gets. Raises: SealedError."""
+        """Decrypt the bundle for a machine. Raises: SealedError."""
         if not encryption.is_sealed(sealed):
             raise SealedError("the platform sent no encrypted keys")
         return encryption.unseal((self._key,), sealed, self._subject)
@@ -91,7 +91,7 @@ class JoinToken:
         return hashlib.sha256(b"knoll join token\n" + self.secret.encode()).hexdigest()
 
     def check(self, stored: Mapping[str, bytes], now: float) -> None:
-        """Compare with the Secret of its id. Args: now: epoch seconds. Raises: UnauthorizedError."""
+        """Compare with the stored Secret. Args: stored: its data. now: epoch seconds. Raises: UnauthorizedError."""
         expires = stored.get(EXPIRATION, b"")
         same = hmac.compare_digest(stored.get(HASH, b""), self._hash.encode())
         if not same or not expires.isdigit() or now >= int(expires):

@@ -52,7 +52,7 @@ def prepare(folder: Path) -> dict[str, str]:
 
 
 def prepare_group(folder: Path) -> dict[str, str]:
-    """Like `prepare`, also for a Redis with replicas: with the passwords of its replicas and sentinels.
+    """Like `prepare`, with the passwords of replicas and sentinels as well.
 
     Raises: KeyFilesError.
     """
@@ -66,7 +66,7 @@ def prepare_group(folder: Path) -> dict[str, str]:
 
 
 def write_group(keys: Path, folder: Path) -> None:
-    """Write what a Redis with replicas and sentinels reads to know its users: see docs/how-to/redis-replicas.md.
+    """Write the files of users for a Redis with replicas and sentinels; see docs/how-to/redis-replicas.md.
 
     Args:
         keys: folder of the keys.

@@ -11,7 +11,7 @@ PREFIX = "system:node:"
 
 
 def parse(organizations: Sequence[str], names: Sequence[str]) -> str:
-    """Return the node of a subject; empty if it is that of something else.
+    """Return the name of the node in a subject; empty if the subject is not a node.
 
     Args: organizations, names: all values of O and of CN.
     """
@@ -21,9 +21,9 @@ def parse(organizations: Sequence[str], names: Sequence[str]) -> str:
 
 
 def node_name(certificate: Mapping[str, Any] | None) -> str:
-    """Return the node whose certificate it is; empty if it is that of something else.
+    """Return the name of the node in a certificate; empty if it is not a node's certificate.
 
-    Args: certificate: a verified one, as `ssl.SSLSocket.getpeercert` returns it.
+    Args: certificate: verified, in the form of `ssl.SSLSocket.getpeercert`.
     """
     subject: dict[str, list[str]] = {}
     for relative in (certificate or {}).get("subject", ()):

@@ -20,7 +20,7 @@ _UID = "knoll.dev/processes"
 
 
 SHARED_SECONDS = 300
-"""Lifetime of a token that `mint_shared` made."""
+"""Lifetime of a token of `mint_shared`."""
 
 
 def mint(key: SigningKey, now: float) -> str:
@@ -48,10 +48,10 @@ def check(key: SigningKey, header: str, now: float) -> None:
 
 
 def mint_shared(keyring: Keyring, subject: str, now: float) -> str:
-    """Create a token for one thing by the keyring that builder and API share; the builder has no key of tokens.
+    """Create a token for one subject with the keyring that builder and API share: the builder cannot sign other tokens.
 
     Args:
-        subject: what it gives access to.
+        subject: the resource that it gives access to.
         now: epoch seconds.
 
     Raises: UnauthorizedError: the keyring has no key. SealedError.

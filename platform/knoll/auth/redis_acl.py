@@ -29,7 +29,7 @@ LOADER = "keys"
 HEALTH = "health"
 """User without a password for health checks, which may only set its name and PING."""
 REPLICA, SENTINEL = "replica", "sentinel"
-"""Users as which replicas follow their primary, and sentinels watch servers and each other."""
+"""Users with which replicas log in to their primary, and sentinels to servers and to each other."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +127,7 @@ _TABLES = {
     "xrange", "evalsha", "script|load", "publish", "subscribe", "unsubscribe",
 }  # fmt: skip
 _PRIMARY = {"info"}
-"""Which server this is, and which replicas it has."""
+"""To read the role of the server, and its replicas."""
 _WRITE = {"wait"}
 _LEASE = {"del", "pttl", "pexpire"}
 _READ_OBJECTS = {"hkeys", "hmget"}
@@ -191,9 +191,9 @@ _NOTHING = ["resetkeys", "resetchannels", "-@all"]
 
 
 def group_users(passwords: Mapping[str, str]) -> dict[str, list[str]]:
-    """Return the further users of each server of a Redis with replicas.
+    """Return the additional users of each server of a Redis with replicas.
 
-    Args: passwords: of `REPLICA` and `SENTINEL`.
+    Args: passwords: by user; those of `REPLICA` and `SENTINEL` are used.
 
     Source: https://redis.io/docs/latest/operate/oss_and_stack/management/sentinel/#redis-access-control-list-authentication
     """
@@ -206,9 +206,9 @@ def group_users(passwords: Mapping[str, str]) -> dict[str, list[str]]:
 
 
 def sentinel_users(passwords: Mapping[str, str]) -> dict[str, list[str]]:
-    """Return the users of the sentinels: each process may ask for the primary.
+    """Return the users of the sentinels: each process may look up the primary.
 
-    Args: passwords: by process, and of `SENTINEL`.
+    Args: passwords: by user; those of the processes and of `SENTINEL` are used.
     """
     # `masters` for redis-py, the others for our own client.
     questions = ("get-master-addr-by-name", "master", "masters")
@@ -233,12 +233,12 @@ def file_of(chosen: Mapping[str, Iterable[str]]) -> str:
 def commands(passwords: Mapping[str, str], more: Mapping[str, Iterable[str]] | None = None) -> list[str]:
     """Return commands that create the same users in an external Redis; its default user is not changed.
 
-    Args: more: further users.
+    Args: more: additional users.
     """
     own = {name: rules for name, rules in users(passwords).items() if name not in ("default", LOADER)}
     return set_users({**own, **(more or {})})
 
 
 def set_users(chosen: Mapping[str, Iterable[str]]) -> list[str]:
-    """Return commands that create users, which lose all other permissions."""
+    """Return commands that create users, or replace all permissions of existing ones."""
     return [f"ACL SETUSER {name} reset {' '.join(rules_of_user)}" for name, rules_of_user in chosen.items()]

@@ -22,7 +22,7 @@ from knoll.values.json import Json
 from knoll.values.node import NODE
 
 HEARTBEAT = "1s"
-"""Heartbeat of the engines' cluster: a lost machine is noticed after about three of them."""
+"""Heartbeat interval of Docker Swarm: a lost machine is detected after about three of them."""
 SWARM_PORT, GOSSIP_PORT = 2377, 7946
 
 platform_option = click.option(
@@ -78,14 +78,19 @@ def default_address() -> str:
     """Return the address from which this machine reaches others. Raises: BadRequestError."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         try:
-            probe.connect(("192.0.2.1", 9))  # of no machine, and nothing is sent
+            probe.connect(("192.0.2.1", 9))  # an address for documentation; connecting a UDP socket sends nothing
             return str(probe.getsockname()[0])
         except OSError:
             raise BadRequestError("this machine has no route to others: pass its address with --address") from None
 
 
 def platform_problems(folder: str, platform: str, before: Mapping[str, str]) -> Iterator[str]:
-    """Yield why a platform cannot become the first machine. Args: folder: of its Compose project; before: settings."""
+    """Yield why a platform cannot become the first machine.
+
+    Args:
+        folder: folder of its Compose project; empty if there is none.
+        before: its present settings.
+    """
     if not folder:
         yield (
             f"no platform {platform!r} runs here with Compose: start it with `docker compose up --detach --wait` "
@@ -100,7 +105,7 @@ def platform_problems(folder: str, platform: str, before: Mapping[str, str]) -> 
 
 
 def name_problems(name: str) -> Iterator[str]:
-    """Yield why a name is none of a node."""
+    """Yield why a name is not valid for a node."""
     if not bundle.NODE_NAME.fullmatch(name) or name == NODE:
         yield (
             f"{name!r} is not a valid name: at most 52 lower-case letters, digits, dots and hyphens, and not {NODE!r}; "
@@ -131,7 +136,7 @@ def _ports(engine: Json, settings: Mapping[str, str]) -> Iterator[int]:
 
 
 def port_problem(address: str, port: int) -> str:
-    """Return why nothing can listen on a port of an address; empty when something can."""
+    """Return why a process could not listen on a port of an address; empty if it could."""
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     with socket.socket(family) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -172,7 +177,7 @@ def _certified(client: ApiClient, name: str, settings: Mapping[str, str]) -> dic
 
 
 def store_token(client: ApiClient, token: JoinToken, data: Mapping[str, str]) -> None:
-    """Make a join token valid."""
+    """Store a join token, which makes it valid."""
     body = {
         "apiVersion": "v1",
         "kind": "Secret",

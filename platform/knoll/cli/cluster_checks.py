@@ -1,4 +1,4 @@
-"""What `knoll doctor` checks of a platform on several machines."""
+"""The checks of `knoll doctor` for a platform on several machines."""
 
 import http.client
 import re
@@ -12,15 +12,15 @@ from knoll.values.json import Json
 from knoll.values.node import NODE
 
 Result = tuple[bool, str, str]
-"""Whether it is good, the state, and a suggested fix."""
+"""Whether the check passed, the state, and a suggested fix."""
 
 CLOCK_SECONDS = 5.0
-"""Difference of clocks that is reported; certificates allow for five minutes, leases and logs for less."""
+"""Larger differences of clocks are reported; certificates tolerate five minutes, leases and logs less."""
 CONNECT_SECONDS = 3.0
 
 
 def is_cluster(nodes: Sequence[Json]) -> bool:
-    """Whether these are the Nodes of a platform on several machines."""
+    """Return whether these are the Nodes of a platform on several machines."""
     return any(body["metadata"]["name"] != NODE for body in nodes)
 
 
@@ -38,7 +38,7 @@ def states(nodes: Sequence[Json]) -> Iterator[Result]:
 
 
 def versions(nodes: Sequence[Json]) -> Result:
-    """Return whether the machines run one version, or two that follow each other."""
+    """Return whether all machines run one minor version, or two consecutive ones."""
     by_version: dict[str, list[str]] = {}
     for body in nodes:
         version = ((body.get("status") or {}).get("nodeInfo") or {}).get("kubeletVersion", "")
@@ -58,11 +58,11 @@ def _minor(version: str) -> tuple[int, int]:
 
 
 def engine(info: Json, swarm: Json | None) -> Iterator[Result]:
-    """Yield what of the engine's settings hinders a cluster.
+    """Yield whether the engine's settings suit a cluster.
 
     Args:
-        info: of `GET /info`.
-        swarm: of `GET /swarm`; None if this machine does not manage the engines' cluster.
+        info: reply of `GET /info`.
+        swarm: reply of `GET /swarm`; None if the engine is not a Swarm manager.
     """
     if info.get("LiveRestoreEnabled"):
         fix = 'remove "live-restore" from /etc/docker/daemon.json and restart Docker'
@@ -87,7 +87,7 @@ def addresses(nodes: Sequence[Json]) -> Iterator[tuple[str, str]]:
 
 
 def reached(name: str, address: str, ports: Sequence[int] = (7443, 7444, GOSSIP_PORT)) -> Iterator[Result]:
-    """Yield which ports of a machine this one reaches."""
+    """Yield for each port of a machine whether this machine reaches it."""
     for port in ports:
         try:
             socket.create_connection((address, port), CONNECT_SECONDS).close()
@@ -99,12 +99,12 @@ def reached(name: str, address: str, ports: Sequence[int] = (7443, 7444, GOSSIP_
 
 
 def clock(name: str, address: str, port: int, now: float) -> Result | None:
-    """Return how far a machine's clock is from this one's; None if its API does not tell.
+    """Return whether a machine's clock agrees with this one's; None if its API does not report the time.
 
     Args: now: epoch seconds.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE  # nothing but the time is read
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE  # only the time is read
     connection = http.client.HTTPSConnection(address, port, timeout=CONNECT_SECONDS, context=context)
     try:
         connection.request("GET", "/version")

@@ -149,7 +149,7 @@ def redis(_: str) -> Iterator[Finding]:
 
 
 def _own_redis() -> Iterator[Finding]:
-    """What `KNOLL_REDIS_URL` names: its servers and sentinels, and whether they keep what they acknowledge."""
+    """Check the servers and sentinels of `KNOLL_REDIS_URL`: whether they may lose acknowledged writes."""
     try:
         settings = CommonSettings.read()
         replicated = address.parse(settings.redis_url).is_replicated
@@ -305,7 +305,7 @@ def login_users(entries: Iterable[pwd.struct_passwd], own: int) -> list[str]:
 
 
 def cluster(server: str) -> Iterator[Finding]:
-    """What machines of a cluster need of each other; nothing on a single machine."""
+    """Check the machines of a cluster: readiness, versions, ports and clocks. Yields nothing on a single machine."""
     try:
         with httpx.Client(base_url=server, timeout=_SECONDS) as client:
             nodes = client.get("/api/v1/nodes").raise_for_status().json()["items"]
@@ -317,7 +317,7 @@ def cluster(server: str) -> Iterator[Finding]:
     socket_path = BuilderSettings.read().docker_socket
     with contextlib.suppress(OSError, http.client.HTTPException, ValueError):
         info, swarm = _ask_engine(socket_path, "/info"), None
-        with contextlib.suppress(ValueError):  # workers do not answer this
+        with contextlib.suppress(ValueError):  # workers refuse this call
             swarm = _ask_engine(socket_path, "/swarm")
         results += cluster_checks.engine(info, swarm)
     for name, host in cluster_checks.addresses(nodes):

@@ -100,7 +100,7 @@ async def _rotate(folder: Path, settings: CommonSettings) -> int:
     async with connected(settings.redis_url, "knoll-secrets") as redis:
         _, nodes = await RedisTable(redis, NODES, Node).snapshot()
     if len(nodes) > 1:
-        # They have copies of the keys, and could read nothing that is encrypted with a new one.
+        # They have copies of the keys, and could not decrypt what is encrypted with a new one.
         raise ConflictError(
             f"the platform runs on several machines ({', '.join(sorted(nodes))}), whose keys this command does not "
             "change: remove the others (`knoll node rm`), rotate, and let them join again"

@@ -1,4 +1,4 @@
-"""`knoll node`: machines of the platform: adds, lists, drains and removes them."""
+"""`knoll node`: adds, lists, drains and removes machines of the platform."""
 
 import os
 import tempfile
@@ -34,7 +34,7 @@ from knoll.values.json import Json
 HOME = "/etc/knoll"
 """Folder of the platform's files on a machine that joins."""
 ACCOUNT = "node-"
-"""Prefix of the ServiceAccount of a machine; it is a member as long as that exists."""
+"""Prefix of a machine's ServiceAccount; the machine is a member as long as the account exists."""
 _CHECK_SECONDS = 1.0
 
 
@@ -141,7 +141,7 @@ def join(server: str, pin: str, home: Path, address: str, name: str) -> None:
 
 def _write_platform(home: Path, folder: NodeFolder, received: Bundle, settings: dict[str, str]) -> None:
     for relative, content in received.files.items():
-        if relative in bundle.FILES:  # and no other path, whatever the platform sent
+        if relative in bundle.FILES:  # the platform must not write any other path
             path = home / relative
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content)
@@ -152,7 +152,7 @@ def _write_platform(home: Path, folder: NodeFolder, received: Bundle, settings: 
     for process in redis_acl.PROCESSES:
         keys = {name: content for name, content in received.keys.get(process, {}).items() if name in names}
         engine_cli.write_volume(image, platform, f"keys-{process}", keys)
-    # Last: what is there counts as joined.
+    # Last: a machine with this file counts as joined.
     (home / ".env").write_text(bundle.dotenv(settings))
 
 

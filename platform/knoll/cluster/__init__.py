@@ -1,1 +1,1 @@
-"""One machine among several: its certificate, how it joins, and its connections to the others."""
+"""One of several machines: its certificate, how it joins, and its connections to the others."""

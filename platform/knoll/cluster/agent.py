@@ -25,7 +25,7 @@ from knoll.values.json import Json
 log = structlog.get_logger()
 
 MEMBERS_SECONDS = 5.0
-"""Interval at which the agent asks which machines are members. A removed one is cut off after this time."""
+"""Interval at which the agent reads the members from the API. A removed machine is cut off after this time."""
 RENEW_SECONDS = 3600.0
 SERVICES = frozenset({"redis", "logs", "api", "registry"})
 _TARGET = re.compile(r"([a-z]+)=([^=:/@,]+):(\d{1,5})")
@@ -48,7 +48,7 @@ def targets(text: str) -> dict[str, tuple[str, int]]:
 
 
 def forwards(text: str) -> list[tuple[tuple[str, int], Remote]]:
-    """Parse `agent_forwards`; returns where to listen, and for what. Raises: AgentError."""
+    """Parse `agent_forwards`; returns where to listen, and the service to forward to. Raises: AgentError."""
     parsed = []
     for part in filter(None, (each.strip() for each in text.split(","))):
         match = _FORWARD.fullmatch(part)
@@ -60,7 +60,7 @@ def forwards(text: str) -> list[tuple[tuple[str, int], Remote]]:
 
 
 class Agent:
-    """One machine's agent."""
+    """The agent of one machine."""
 
     def __init__(self, settings: AgentSettings) -> None:
         """Raises: AgentError, NodeFolderError."""
@@ -70,7 +70,7 @@ class Agent:
         self._folder = NodeFolder(settings.node_dir)
         self.name = settings.node or self._folder.name
         self.members: frozenset[str] = frozenset()
-        """Machines that may connect; none before the API has told them."""
+        """Machines that may connect; empty until the API has been read."""
         self._ingress = Ingress(self._folder, targets(settings.agent_services), lambda: self.members)
         self._egresses = [(place, Egress(self._folder, remote)) for place, remote in forwards(settings.agent_forwards)]
 
@@ -121,7 +121,7 @@ class Agent:
         log.info("certificate renewed", node=self.name)
 
     async def _follow_files(self) -> None:
-        """Use a renewed certificate, which another agent of this machine may have got, for new connections."""
+        """Use a renewed certificate for new connections; another agent of this machine may have renewed it."""
         before = self._folder.stamp()
         while True:
             await asyncio.sleep(MEMBERS_SECONDS)

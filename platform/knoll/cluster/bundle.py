@@ -1,4 +1,4 @@
-"""What a machine needs to join, and the settings of the machines of a cluster. Pure."""
+"""The data that a machine needs to join, and the settings of the machines of a cluster. Pure."""
 
 import re
 import shlex
@@ -21,7 +21,7 @@ _CLUSTER = "compose.yaml:compose.cluster.yaml"
 
 
 class Bundle(msgspec.Struct, frozen=True):
-    """Sent to a new machine, encrypted by its join token."""
+    """Data for a new machine, encrypted with its join token."""
 
     first_node: str
     """The machine with Redis."""
@@ -29,13 +29,13 @@ class Bundle(msgspec.Struct, frozen=True):
     settings: dict[str, str]
     """Settings that all machines share."""
     keys: dict[str, dict[str, bytes]]
-    """Files of keys by process."""
+    """Key files by process and name."""
     files: dict[str, bytes]
     """Files of the platform by relative path."""
     swarm_token: str
-    """Join token of the engines' cluster, for a worker."""
+    """Docker Swarm's join token for workers."""
     swarm_address: str
-    """`ADDRESS:PORT` of a manager."""
+    """`ADDRESS:PORT` of a Swarm manager."""
 
 
 def encode(bundle: Bundle) -> bytes:
@@ -51,7 +51,7 @@ def decode(data: bytes) -> Bundle:
 
 
 def first_settings(name: str, address: str, before: Mapping[str, str]) -> dict[str, str]:
-    """Return the settings of the first machine. Args: before: the present ones."""
+    """Return the settings of the first machine. Args: before: its present settings."""
     return {
         **before,
         "COMPOSE_FILE": _CLUSTER,
@@ -101,7 +101,7 @@ def parse_dotenv(text: str) -> dict[str, str]:
 
 
 def changed_dotenv(text: str, settings: Mapping[str, str]) -> str:
-    """Return a `.env` with other values; its comments and other lines stay."""
+    """Return the text of a `.env` with changed settings; its comments and other lines are kept."""
     left = dict(settings)
     lines = []
     for line in text.splitlines():
@@ -111,12 +111,12 @@ def changed_dotenv(text: str, settings: Mapping[str, str]) -> str:
 
 
 def script(server: str, pin: str, image: str, home: str) -> str:
-    """Return what a new machine runs, with a placeholder for its join token.
+    """Return the shell script that a new machine runs, with a placeholder for its join token.
 
     Args:
         server: `https://ADDRESS:PORT` of the API.
-        pin: hash of the public key of the API's certificate, as curl takes it.
-        image: the platform's.
+        pin: hash of the public key of the API's certificate, in the form of curl's `--pinnedpubkey`.
+        image: the platform's image.
         home: folder for the platform's files.
     """
     quoted: Sequence[str] = [shlex.quote(each) for each in (server, pin, image, home)]

@@ -1,4 +1,4 @@
-"""The few calls of Docker's command line that clusters need: Swarm, volumes of the platform, its containers."""
+"""Calls of Docker's command line for clusters: Swarm, and the platform's volumes, images and containers."""
 
 import io
 import json
@@ -16,7 +16,7 @@ USER = 10001
 
 
 class EngineError(KnollError):
-    """Docker refused a call; the message is its own."""
+    """Docker refused a call; the message is Docker's own."""
 
 
 def run(*arguments: str, data: bytes | None = None) -> bytes:
@@ -49,7 +49,7 @@ def project_folder(platform: str) -> str:
 
 
 def write_volume(image: str, platform: str, name: str, files: Mapping[str, bytes]) -> None:
-    """Write files to a volume of the platform, readable for its processes only; a missing one is created.
+    """Write files to a volume of the platform, readable by its processes only; a missing volume is created.
 
     Raises: EngineError.
     """
@@ -83,7 +83,7 @@ def _in_volume(image: str, volume: str, mode: str) -> Sequence[str]:
 
 
 def saved(images: Sequence[str], target: IO[bytes]) -> None:
-    """Write images to a file, as `docker load` reads them. Raises: EngineError."""
+    """Write images to a file in the format of `docker load`. Raises: EngineError."""
     try:
         done = subprocess.run(["docker", "save", *images], stdout=target, stderr=subprocess.PIPE)
     except OSError as error:
@@ -93,7 +93,7 @@ def saved(images: Sequence[str], target: IO[bytes]) -> None:
 
 
 def swarm_problems(engine: Json) -> Iterator[str]:
-    """Yield why an engine cannot be in a cluster, each with what to do. Args: engine: `docker info`."""
+    """Yield why an engine cannot be in a cluster, each with a fix. Args: engine: output of `docker info`."""
     if engine.get("LiveRestoreEnabled"):
         yield (
             "live-restore is on, and engines of a cluster cannot have it: remove it from /etc/docker/daemon.json and "

@@ -1,7 +1,8 @@
 """Forwards connections between machines over mutual TLS: Redis, logs of instances, uploads, images.
 
-Between two machines each service is an ALPN protocol of one port. The side that accepts passes a connection on to a
-service of its own machine; the side that connects listens for programs of its own machine.
+All services of a machine share one port; the ALPN protocol selects the service. `Ingress` accepts connections of other
+machines, and forwards them to a service of its own machine. `Egress` listens for programs of its own machine, and
+connects to another one.
 """
 
 import asyncio
@@ -34,7 +35,7 @@ class Remote:
 
 
 class Ingress:
-    """Accepts connections of the other machines for services of this one."""
+    """Accepts connections of other machines for services of this one."""
 
     def __init__(self, folder: NodeFolder, targets: Mapping[str, tuple[str, int]], members: Callable[[], Set[str]]):
         """
@@ -64,7 +65,7 @@ class Ingress:
         )
 
     def drop_strangers(self) -> None:
-        """End connections of nodes that are no members any more."""
+        """End the connections of nodes that are no longer members."""
         members = self._members()
         for task, node in list(self._open.items()):
             if node not in members:
@@ -84,7 +85,7 @@ class Ingress:
         try:
             await _joined(reader, writer, lambda: asyncio.open_connection(*target, limit=CHUNK), service)
         except asyncio.CancelledError:
-            writer.transport.abort()  # the server goes on
+            writer.transport.abort()  # cancelled by `drop_strangers`: only this connection ends
         finally:
             self._open.pop(task, None)
 
@@ -158,7 +159,7 @@ async def _pass_on(
     there: asyncio.StreamReader,
     back: asyncio.StreamWriter,
 ) -> None:
-    """TLS has no half-closed connections here: the end of one direction, once it is passed on, ends both."""
+    """Pass bytes both ways; asyncio's TLS has no half-closed connections, so the end of one direction ends both."""
     tasks = [asyncio.create_task(_copy(reader, back)), asyncio.create_task(_copy(there, writer))]
     try:
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)

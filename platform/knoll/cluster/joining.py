@@ -24,14 +24,14 @@ class JoinError(KnollError):
 
 
 def pin_of(certificate: bytes) -> str:
-    """Return the hash of a certificate's public key, as curl's `--pinnedpubkey` takes it. Args: certificate: DER."""
+    """Return the hash of a certificate's public key, in the form of curl's `--pinnedpubkey`. Args: certificate: DER."""
     key = x509.load_der_x509_certificate(certificate).public_key()
     raw = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     return f"sha256//{base64.b64encode(hashlib.sha256(raw).digest()).decode()}"
 
 
 def pin_of_server(server: str) -> str:
-    """Return the pin of the certificate that a server shows. Raises: JoinError: it does not respond."""
+    """Return the pin of a server's certificate. Raises: JoinError: it does not respond."""
     host, port = _place(server)
     try:
         with socket.create_connection((host, port), SECONDS) as raw, _unverified().wrap_socket(raw) as tls:
@@ -41,9 +41,9 @@ def pin_of_server(server: str) -> str:
 
 
 def join(server: str, pin: str, token: JoinToken, name: str, folder: NodeFolder) -> bytes:
-    """Become a member of the platform under a name; returns what the token encrypts, decrypted.
+    """Become a member of the platform under a name; returns the decrypted bundle.
 
-    The certificate and the machine's token are written to the folder, beside the key that it creates there.
+    The private key is created in the folder; the certificate and the machine's token are written beside it.
 
     Raises: JoinError, NodeFolderError, SealedError.
     """
@@ -57,7 +57,7 @@ def join(server: str, pin: str, token: JoinToken, name: str, folder: NodeFolder)
 
 
 def own_address(server: str) -> str:
-    """Return this machine's address from which it reaches a server. Raises: JoinError."""
+    """Return the address of this machine on the route to a server. Raises: JoinError."""
     host, port = _place(server)
     try:
         family, kind, _, _, place = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)[0]
@@ -73,7 +73,7 @@ def _post(server: str, pin: str, path: str, body: str, token: JoinToken) -> Json
     connection = http.client.HTTPSConnection(host, port, timeout=SECONDS, context=_unverified())
     try:
         connection.connect()
-        # Nothing is sent before the key is compared: the token would be worth everything to another server.
+        # Nothing is sent before the key is compared: with the token, another server could join the platform.
         shown = connection.sock.getpeercert(binary_form=True)
         if pin_of(shown or b"") != pin:
             raise JoinError(

@@ -1,4 +1,4 @@
-"""The folder with a machine's certificate: `ca.pem`, `node.pem`, `node.key.pem`, and its token for the API."""
+"""The folder with a machine's certificate (`ca.pem`, `node.pem`, `node.key.pem`) and its `token` for the API."""
 
 import os
 import ssl
@@ -21,7 +21,7 @@ def protocol(service: str) -> str:
 
 
 class _OneProtocol(ssl.SSLContext):
-    """A context whose ALPN protocol is not replaced by an HTTP client's own."""
+    """A context whose ALPN protocol an HTTP client cannot replace."""
 
     def choose(self, name: str) -> None:
         super().set_alpn_protocols([name])
@@ -47,7 +47,7 @@ class NodeFolder:
 
     @property
     def name(self) -> str:
-        """The node that the certificate belongs to; empty without one."""
+        """Name of the node in the certificate; empty without a certificate."""
         issued = certificates.read(self.path / CERTIFICATE, self.path / KEY)
         return certificates.node_name(issued.certificate) if issued else ""
 
@@ -58,7 +58,7 @@ class NodeFolder:
     def request(self, name: str) -> bytes:
         """Return a signing request for the machine's key, which is created if there is none.
 
-        A renewal is for the same key: the API issues certificates for no other one under that name.
+        A renewal uses the same key: the API does not issue a certificate for another key under that name.
 
         Raises: NodeFolderError.
         """
@@ -80,12 +80,12 @@ class NodeFolder:
         self._write(CERTIFICATE, certificate)
 
     def is_valid(self, now: datetime) -> bool:
-        """Whether the certificate need not be renewed yet. Args: now: with a time zone."""
+        """Return whether the certificate does not have to be renewed yet. Args: now: with a time zone."""
         issued = certificates.read(self.path / CERTIFICATE, self.path / KEY)
         return issued is not None and issued.is_valid(now, certificates.NODE_RENEWED_BEFORE)
 
     def stamp(self) -> tuple[int, int]:
-        """Changes when the certificate does."""
+        """Return a value that changes with the certificate file."""
         try:
             status = (self.path / CERTIFICATE).stat()
         except OSError:
@@ -93,7 +93,7 @@ class NodeFolder:
         return (status.st_mtime_ns, status.st_ino)
 
     def context(self, *, server: bool) -> ssl.SSLContext:
-        """Return a context of mutual TLS between machines. Raises: NodeFolderError."""
+        """Return a context for mutual TLS between machines. Raises: NodeFolderError."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER if server else ssl.PROTOCOL_TLS_CLIENT)
         self._prepare(context)
         return context
@@ -133,7 +133,7 @@ class NodeFolder:
         try:
             self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
             fresh.unlink(missing_ok=True)
-            # Activator and API of this machine run as the same user.
+            # All processes that read it run as the same user.
             with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
                 file.write(content)
                 file.flush()

@@ -1,4 +1,4 @@
-"""HTTP clients of services of the other machines, which are found in the table of nodes."""
+"""HTTP clients for services of the other machines, whose addresses are in the table of nodes."""
 
 import asyncio
 from dataclasses import dataclass
@@ -20,19 +20,19 @@ class RemoteService:
     """A service of another machine."""
 
     name: str
-    """Of the node, which its certificate has; for the extension `sni_hostname` of requests."""
+    """Name of the node, as in its certificate; for the extension `sni_hostname` of requests."""
     url: str
     client: "httpx.AsyncClient"
 
 
 class OtherMachines:
-    """One service of the other machines. A platform on a single machine has none."""
+    """Clients for one service of the other machines; there are none on a single machine."""
 
     def __init__(self, redis: RedisClient | None, own: str, folder: Path | None, service: str = "logs") -> None:
         """
         Args:
             own: name of this machine's node; empty on a single machine.
-            folder: with this machine's certificate.
+            folder: folder with this machine's certificate.
             service: `logs` or `api`.
         """
         self._redis, self._own, self._service = redis, own, service
@@ -73,7 +73,7 @@ class OtherMachines:
         return RemoteService(entry.name, f"https://{address}:{entry.admin_port}", await self._current())
 
     async def _current(self) -> "httpx.AsyncClient":
-        """The client, made again with a renewed certificate; streams that are open keep theirs."""
+        """Return the client, a new one after a renewal of the certificate; open streams keep the earlier one."""
         import httpx
 
         assert self._folder is not None

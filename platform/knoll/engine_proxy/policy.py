@@ -48,4 +48,4 @@ class ProxyPolicy:
     """Name of the instance network."""
     capabilities: frozenset[str] = CAPABILITIES
     swarm: bool = False
-    """The platform runs on several machines, which are a Docker Swarm."""
+    """Whether the platform runs on several machines, in one Docker Swarm."""

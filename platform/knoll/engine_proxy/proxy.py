@@ -139,7 +139,7 @@ class Gate:
         """Remember the id in the engine's response as the platform's."""
         with contextlib.suppress(ValueError, KeyError, TypeError):
             created = json.loads(body)
-            self._remember(str(created.get("Id") or created["ID"]))  # of a service
+            self._remember(str(created.get("Id") or created["ID"]))  # services have `ID`
 
     def connect(self) -> "asyncio.Future[tuple[asyncio.StreamReader, asyncio.StreamWriter]]":
         return asyncio.ensure_future(asyncio.open_unix_connection(str(self._engine), limit=PIECE))

@@ -1,7 +1,7 @@
-"""The services of Docker Swarm that reserve places for instances, and no others. Pure.
+"""The only services of Docker Swarm that are allowed: those that reserve places for instances. Pure.
 
-The autoscaler composes their bodies here. The engine proxy takes a body apart, composes it again, and forwards only
-what is equal: a service may run anything on any machine of a Swarm.
+The autoscaler composes their bodies here. The engine proxy composes the body again from the variable fields, and
+forwards it only if both are equal: an arbitrary service could run any program on any machine of the Swarm.
 
 Source: Docker Engine API, v1.41 to v1.47.
 """
@@ -18,7 +18,7 @@ IMAGES = frozenset({
     "sha256:73094e542deb8751fd9cee4117bbe87cc36efe81a50be7e263b7c8b9f5755b96",  # amd64
     "sha256:9a45d8c7a40c792283771103e24a0f70c87049ac5006afc4ce64d5a4e563ca06",  # arm64
 })  # fmt: skip
-"""Ids of the image that only sleeps (`autoscaler.placement.swarm.reservation_image`)."""
+"""Ids of the image of reservations (`autoscaler.placement.swarm.reservation_image`)."""
 ARCHIVES = frozenset({
     "15c234044272294ea8845c4399173257929d6bc09b89c97a1fc0b046ed9fa4e1",
     "11af456c9efcddb2b4d9973d41fc68774737f702737f3d7e2ebd7f69c06eb255",
@@ -41,13 +41,14 @@ def service(
 ) -> Json:
     """Return the body of `POST /services/create`.
 
-    Its container sleeps, on the host's network: that needs no set-up, and the container has no rights there. It is not
-    started again when it ends: what is reserved for an instance ends with its machine, as the instance does.
+    Its container only sleeps. It uses the host's network, which needs no set-up, and has no capabilities there. It is
+    not restarted when it ends: a reservation ends with its machine, as the instance does.
 
     Args:
         image: one of `IMAGES`; a name would be pulled at each start.
-        nano_cpus: reserved, as `memory_bytes`; 0 is nothing.
-        constraints: each about `node.id`; all of them have to be met.
+        nano_cpus: billionths of a core to reserve, >= 0.
+        memory_bytes: memory to reserve, >= 0.
+        constraints: placement constraints about `node.id`; all of them must be met.
     """
     labels = {PLATFORM_LABEL: platform, ROLE_LABEL: ROLE}
     reserved = {"NanoCPUs": nano_cpus, "MemoryBytes": memory_bytes}

@@ -49,9 +49,9 @@ class Call:
     makes: PathTarget = PathTarget.NONE
     """Kind of the object whose id the response contains."""
     contents: frozenset[str] = frozenset()
-    """SHA-256 of the only bodies that are forwarded; without any, a body may have any content."""
+    """SHA-256 of the only bodies that are forwarded; empty for no such restriction."""
     swarm: bool = False
-    """Only where the machines of the platform are a Docker Swarm."""
+    """Whether the call is allowed only where the machines of the platform are in a Docker Swarm."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +138,7 @@ CALLS: tuple[Call, ...] = (
     _autoscaler("POST", r"/networks/create", body=create_network),
     _autoscaler("GET", r"/networks/(?P<name>[^/]+)", PathTarget.NETWORK),
     _autoscaler("DELETE", r"/networks/(?P<name>[^/]+)", PathTarget.NETWORK),
-    # Nodes are not changed: what can pause one can also make it a manager.
+    # Nodes can only be read: the call that pauses a node can also make it a manager.
     _swarm("GET", r"/nodes"),
     _swarm("GET", r"/services", query=_only_ours),
     _swarm("GET", r"/tasks", query=_only_ours),
@@ -202,7 +202,7 @@ def rewritten(policy: ProxyPolicy, call: Call, body: bytes) -> tuple[bytes, tupl
 def is_ours(policy: ProxyPolicy, target: PathTarget, description: JsonValue) -> bool:
     """Whether the engine's description of a container, volume, network or service has the platform's label.
 
-    Containers of reservations are not: one that joined their network would be on this machine's.
+    Containers of reservations are excluded: a container that joined their network would be on the host's.
     """
     holders = {PathTarget.CONTAINER: "Config", PathTarget.SERVICE: "Spec"}
     holder = (description.get(holders[target]) or {}) if target in holders else description

@@ -1,6 +1,6 @@
-"""What the leading autoscaler assigns to nodes: instances, and what to keep ready for cold starts. Pure.
+"""Messages from the leading autoscaler to the nodes: assigned instances, and preparations for cold starts. Pure.
 
-A platform on a single machine has neither table: leader and node are one process.
+A platform on a single machine has none of these tables: leader and node are one process.
 """
 
 from typing import Literal
@@ -15,13 +15,13 @@ PREPARATIONS = "preparations"
 
 CLAIMS = "claims"
 """Name of the table of `ClaimPlace`. Field: uid of the PersistentVolumeClaim. Writers: the leading autoscaler, and a
-node that has the content of a claim without an entry."""
+node that has the data of a claim without an entry."""
 
 Goal = Literal["serving", "paused", "stopped", "removed"]
 
 
 class Assignment(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One instance that a node runs; the node takes everything else from the Revision."""
+    """One instance that a node is to run; the node reads everything else from the Revision."""
 
     instance: str
     node: str
@@ -32,11 +32,11 @@ class Assignment(msgspec.Struct, frozen=True, omit_defaults=True):
     requested: float
     """Epoch seconds of the decision to start or wake it."""
     goal: Goal = "serving"
-    """What it is to become; requests in it end first. `removed`: it ends."""
+    """The state that the node is to bring it to; requests in flight end first."""
     generation: int = 1
     """Raised by one with each change of `goal`."""
     drained: int = 0
-    """`Member.drain` of the last wait for its requests that has ended; 0 before the first."""
+    """`Member.drain` of the last wait for its requests that has ended; 0 if there was none."""
     empty: bool = False
     """Whether no request was left in it when that wait ended."""
 
@@ -50,15 +50,15 @@ class RecentRevision(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Preparation(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What a node prepares for cold starts."""
+    """Preparations of a node for cold starts."""
 
     warm: int = 0
-    """Revisions without an instance that may be woken there."""
+    """How many Revisions without an instance may get one there."""
     candidates: tuple[RecentRevision, ...] = ()
     """Revisions of which it may arm an instance."""
 
 
 class ClaimPlace(msgspec.Struct, frozen=True):
-    """Where the content of a PersistentVolumeClaim is: what mounts it runs there."""
+    """The node with the data of a PersistentVolumeClaim: instances that mount the claim run there."""
 
     node: str

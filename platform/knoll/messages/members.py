@@ -1,4 +1,4 @@
-"""What nodes report of their instances to the leading autoscaler. Pure.
+"""Messages from nodes to the leading autoscaler about their instances. Pure.
 
 Each node writes the entries of its own instances. An instance that has ended stays as `REMOVED` until its assignment
 is gone.
@@ -28,11 +28,11 @@ State = Literal[
     "LOST",
     "REMOVED",
 ]
-"""Names of the autoscaler's life cycle states; `ARMED` counts as no instance."""
+"""Names of the autoscaler's life cycle states, and `ARMED`, which does not count as an instance."""
 
 
 class MemberUsage(msgspec.Struct, frozen=True, array_like=True):
-    """What an instance uses."""
+    """CPU time and memory that an instance uses."""
 
     cpu_seconds: float
     memory_bytes: int
@@ -48,7 +48,7 @@ class Member(msgspec.Struct, frozen=True, omit_defaults=True):
     """uid of the Revision."""
     state: State
     generation: int = 0
-    """Of the newest assignment that the node has carried out."""
+    """Generation of the newest assignment that the node has carried out."""
     row: InstanceRow | None = None
     """None while it is armed and after its end."""
     endpoint: Endpoint | None = None
@@ -59,6 +59,6 @@ class Member(msgspec.Struct, frozen=True, omit_defaults=True):
     drain: int = 0
     """Identifies the wait for its requests that the node has asked for; 0 while there is none."""
     grace_seconds: float = 0.0
-    """How long that wait may take."""
+    """How long that wait may take, in seconds."""
     usage: MemberUsage | None = None
-    """For Revisions that scale by CPU or memory only."""
+    """Only for Revisions that scale by CPU or memory."""

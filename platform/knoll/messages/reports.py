@@ -70,4 +70,4 @@ class Poke(msgspec.Struct, frozen=True):
     waiting: int
     """Requests of that revision waiting at this activator, >= 1."""
     node: str = ""
-    """Name of the activator's node, the nearest one for an instance; empty on a single machine."""
+    """Name of the activator's node; empty on a single machine."""

@@ -9,7 +9,7 @@ _FIELDS = ("MemTotal", "MemAvailable")
 def total_and_available(path: Path = MEMINFO) -> tuple[int, int | None]:
     """Return the machine's memory, and what programs can get of it without swapping; bytes.
 
-    The second is None where the kernel does not tell it; the first is 0 then. In a container it is the machine's too.
+    If the kernel does not report both, they are 0 and None. In a container they are the machine's as well.
     """
     fields: dict[str, int] = {}
     try:
@@ -18,7 +18,7 @@ def total_and_available(path: Path = MEMINFO) -> tuple[int, int | None]:
                 name, _, value = line.partition(":")
                 if name in _FIELDS:
                     fields[name] = int(value.split()[0]) * 1024
-                    if len(fields) == len(_FIELDS):  # they are among the first of some fifty
+                    if len(fields) == len(_FIELDS):  # they are among the first of about fifty lines
                         break
         return fields["MemTotal"], fields["MemAvailable"]
     except (OSError, KeyError, IndexError, ValueError):
