@@ -1,6 +1,6 @@
-"""What the engine alone takes for the start of an instance without an armed one: create and start, in a ready sandbox.
+"""The engine's own time for a start without an armed instance: create and start, in a ready sandbox.
 
-The requests are those of the runtime, made one after the other with nothing in between.
+The requests are those of the runtime, sent one after the other without a pause.
 """
 
 import asyncio
@@ -16,11 +16,11 @@ from bench.coldstart_parts import IMAGE, PORT, SOCKET, first_byte
 from knoll.values.json import Json
 
 SETTLED_SECONDS = 0.3
-"""Pause after the sandbox was created, as the pool makes."""
+"""Pause after the sandbox was created, as in the warm pool."""
 
 
 class EngineStarts:
-    """Starts of the bench's image by calls of the engine alone."""
+    """Starts the bench's image by calls to the engine alone."""
 
     def __init__(self, engine: Engine, network: str) -> None:
         self._engine, self._network = engine, network
@@ -68,7 +68,7 @@ class EngineStarts:
 
 @asynccontextmanager
 async def engine_starts(network: str) -> AsyncIterator[EngineStarts]:
-    """Args: network: an existing one of the engine."""
+    """Provide starts on an engine. Args: network: name of an existing network."""
     engine = Engine(SOCKET)
     await engine.open()
     try:

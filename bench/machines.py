@@ -1,4 +1,4 @@
-"""Several machines: three on this one, each with an engine of its own (`tests/machines.py`); root only.
+"""Placement on three simulated machines, each with its own engine (`tests/machines.py`); needs root.
 
 `python -m bench.machines`, or `--only placement`. Each measurement prints its `RESULT` lines.
 """
@@ -25,15 +25,15 @@ from tests.waiting import eventually
 PLATFORM = "bench-machines"
 REQUEST = ResourceRequest(0.01, 4 * 1024**2)
 AT_ONCE = PlaceOptions().per_node
-"""Containers that are being made at a time, on each machine."""
+"""Containers that are being created at a time, on each machine."""
 IDLE_SECONDS = 20.0
 DEADLINE_SECONDS = 600.0
 
 
 async def placed(engines: list[Engine], nodes: dict[str, str], image: str, count: int, idle: list[float]) -> float:
-    """Return how many reservations a second are placed by a leader, until all of them run.
+    """Return the rate at which a leader places reservations, until all of them run, per second.
 
-    Args: idle: gets the CPU share of each manager, in percent of a core, while nothing happens afterwards.
+    Args: idle: the CPU time of each idle manager afterwards is appended, in percent of a core.
     """
     swarm = EngineSwarm(engines[0])
 
@@ -66,7 +66,7 @@ async def placed(engines: list[Engine], nodes: dict[str, str], image: str, count
 
 
 async def plain(engines: list[Engine], image: str, count: int) -> float:
-    """Return how many plain containers a second run, spread over the engines by hand."""
+    """Return the rate at which plain containers are started on the engines in turn, per second."""
     bodies = {
         "Image": image, "Labels": {"knoll.dev/platform": PLATFORM},
         "HostConfig": {"NetworkMode": "host", "LogConfig": {"Type": "none"}},
@@ -109,14 +109,14 @@ def engine_seconds() -> list[float]:
 
 
 async def idle_cpu() -> list[float]:
-    """Return what each manager uses, in percent of a core."""
+    """Return the CPU time of each manager, in percent of a core."""
     before = engine_seconds()
     await asyncio.sleep(IDLE_SECONDS)
     return [(after - each) / IDLE_SECONDS * 100 for each, after in zip(before, engine_seconds(), strict=True)]
 
 
 async def placement(lab: Machines, rounds: int, count: int) -> None:
-    """Reservations beside plain containers; what managers use when all of them are placed."""
+    """Measure reservations beside plain containers, and the CPU time of managers once all are placed."""
     engines = [Engine(machine.socket) for machine in lab]
     images = set()
     for engine in engines:

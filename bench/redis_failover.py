@@ -1,9 +1,9 @@
-"""Fail-overs of a Redis with replicas under four writers: what is lost, what is given out twice, and for how long
-nothing is acknowledged; and what a write costs beside one plain Redis.
+"""Fail-overs of a Redis with replicas under four writers: lost writes, versions given out twice, and the time without
+an acknowledged write; and the cost of a write beside one plain Redis.
 
-Each round has a new primary, two replicas and three sentinels, and a primary that is killed, that freezes and comes
-back, or that is cut off with half of the writers (in network namespaces, which needs root). tests/failover.py has the
-writers and their checks; `tests/component/knoll/test_redis_failover.py` runs each kind once.
+Each round has a new primary, two replicas and three sentinels. The primary is killed, frozen for a while, or cut off
+together with half of the writers (in network namespaces, which needs root). tests/failover.py has the writers and their
+checks; `tests/component/knoll/test_redis_failover.py` runs each kind once.
 """
 
 import argparse
@@ -43,7 +43,7 @@ def fail_overs(count: int, kinds: Sequence[Kind], server: str) -> list[Outcome]:
 
 
 async def write(store: RedisStore, name: str, writer: int, seconds: list[float]) -> None:
-    """Update one object again and again, and append how long each update took."""
+    """Update one object `WRITES` times, and append the seconds of each update."""
     body: dict[str, Any] = {"metadata": {"namespace": "bench", "name": f"{name}-{writer}", "uid": name}, "data": {}}
     stored = await store.create("configmaps", body)
     for number in range(WRITES):
@@ -54,7 +54,7 @@ async def write(store: RedisStore, name: str, writer: int, seconds: list[float])
 
 
 async def latencies(urls: dict[str, str]) -> dict[str, dict[str, list[float]]]:
-    """Return the times of writes of one writer, and the rate of many, by place and by what was measured."""
+    """Return by Redis: `alone`, the seconds of one writer's writes, and `rates`, the writes per second of many."""
     measured: dict[str, dict[str, list[float]]] = {name: {"alone": [], "rates": []} for name in urls}
     async with AsyncExitStack() as stack:
         stores = {name: RedisStore(await stack.enter_async_context(connected(url))) for name, url in urls.items()}

@@ -1,7 +1,7 @@
-"""Requests to an instance of another machine, beside those to an instance of this one: `python -m bench.relay`.
+"""Requests to an instance of another machine beside requests to a local instance: `python -m bench.relay`.
 
-Two activators with a relay between them, mutual TLS included. CPU time of both activators and of the app is divided by
-the number of requests, on the same load; the latency is that of a fixed rate.
+Two activators relay requests over mutual TLS. The CPU time of both activators and of the app under the same load is
+divided by the number of requests; latency is measured at a fixed rate.
 """
 
 import argparse
@@ -48,21 +48,21 @@ async def publish_nodes(stage: Stage, ports: dict[str, int]) -> None:
 
 
 def cpu_seconds(pid: int) -> float:
-    """Return the time that a process ran, from the scheduler: finer than clock ticks."""
+    """Return the CPU time of a process from the scheduler, which is finer than clock ticks."""
     return sum(
         int(Path(task, "schedstat").read_text().split()[0]) / 1e9 for task in Path(f"/proc/{pid}/task").iterdir()
     )
 
 
 def script(stage: Stage, host: str) -> Path:
-    """Return a script for wrk that asks for a host."""
+    """Return a script for wrk that sets the Host header."""
     file = stage.directory / f"{host}.lua"
     file.write_text(f'wrk.headers["Host"] = "{host}"\n')
     return file
 
 
 def cpu(stage: Stage, activators: list[Activator], rounds: int) -> None:
-    """CPU time of a request on both paths."""
+    """Measure the CPU time of a request on both paths."""
     pids = [pid for activator in activators for pid in activator.workers()] + [stage.app_pid]
     costs: dict[str, list[float]] = {LOCAL: [], REMOTE: []}
     for number in range(rounds + 1):
@@ -81,7 +81,7 @@ def cpu(stage: Stage, activators: list[Activator], rounds: int) -> None:
 
 
 def latency(activators: list[Activator], rounds: int) -> None:
-    """Latency that the relay adds at a fixed rate."""
+    """Measure the latency that the relay adds at a fixed rate."""
     seen: dict[str, list[float]] = {LOCAL: [], REMOTE: []}
     for _ in range(rounds):
         for host, measured in seen.items():

@@ -2,8 +2,8 @@
 
 Services are applied to a whole platform with a fake runtime (`bench.lib.fleet`) at a steady rate; a watch shows when
 each is Ready. When all are at zero, the processor time and the memory of all processes are read: resident memory as the
-kernel shares it out (PSS), because the processes share most of their code. The processor time contains what the health
-checks of Compose take of the engine (`bench.lib.health_checks`).
+kernel shares it out (PSS), because the processes share most of their code. The processor time includes the
+engine's for the health checks of Compose (`bench.lib.health_checks`).
 """
 
 import argparse

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Builds the HTTP/2 library ngh2 and the libnghttp2 in it from its source package with AddressSanitizer and UBSan, and runs
-# the tests of floods, of random input and of RFC 9113 with it. Any report ends the run.
+# Builds the HTTP/2 library ngh2, with the libnghttp2 that it contains, from source with AddressSanitizer and UBSan, and
+# runs the tests of floods, random input and RFC 9113 with it. Any report ends the run.
 # usage: scripts/sanitizers.sh [ARGUMENTS OF pytest]     HYPOTHESIS_PROFILE=deep for forty times as much random input
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -30,7 +30,7 @@ say 'ngh2 with sanitizers'
 cmp -s <(locked) "$work/built" || timed 'build from the source package' build
 
 preload=$(cc -print-file-name=libasan.so):$(cc -print-file-name=libubsan.so)
-# Python keeps objects until it ends, and its own allocator would hide what is read after it was freed.
+# Leaks are not detected, because Python keeps objects until it ends. Its own allocator would hide reads of freed memory.
 sanitized() {
   LD_PRELOAD=$preload PYTHONMALLOC=malloc PYTHONPATH=$work/ngh2:platform:. \
     ASAN_OPTIONS=detect_leaks=0:abort_on_error=0 UBSAN_OPTIONS=print_stacktrace=1 "$python" "$@"

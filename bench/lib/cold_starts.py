@@ -11,7 +11,7 @@ from bench.coldstart_platform import SERVICES
 from bench.lib.fleet import Processes, Watch, apply
 
 COUNT = 8
-"""Services: each needs some seconds to be at zero again."""
+"""Number of Services: several, because each needs some seconds to return to zero."""
 POLL_SECONDS = 0.25
 PODS = "/api/v1/namespaces/default/pods"
 
@@ -24,7 +24,7 @@ class ColdStarts:
         self._names = [f"cold-{number}" for number in range(count)]
         self._hosts: dict[str, str] = {}
         self.seconds: list[float] = []
-        """From before the connection to the first byte of the response."""
+        """Times of the starts, from before the connection to the first byte of the response."""
 
     async def prepare(self, watch: Watch) -> None:
         """Apply the Services. Args: watch: running; no other Service was applied yet."""
@@ -35,7 +35,7 @@ class ColdStarts:
             self._hosts[name] = str(urlsplit(answer.json()["status"]["url"]).hostname)
 
     async def rounds(self, count: int) -> list[float]:
-        """Start each Service so many times, and return how long that took."""
+        """Start each Service `count` times; returns the seconds of each start."""
         self.seconds = []
         for _ in range(count):
             for name in self._names:

@@ -112,7 +112,7 @@ class Processes:
         self.pids[name] = process.pid
 
     def _remove_pins(self) -> None:
-        """Remove the names by which the builder has pinned images."""
+        """Remove the image names with which the builder has pinned images."""
         pins = f"{PINNED_PREFIX}/{self._environment['KNOLL_PLATFORM']}"
         listed = subprocess.run(
             ["docker", "images", "--format", "{{.Repository}}:{{.Tag}}", pins], capture_output=True, text=True

@@ -1,8 +1,8 @@
-"""The processor time of Compose's health checks: the commands of compose.yaml, carried out by the engine.
+"""The CPU time of Compose's health checks: the commands of compose.yaml, run by the engine.
 
-Each check costs the engine a process in a container, which is more than the check itself does. Here every check runs in
-a container of its own, more often than at its interval, and everything of the engine is counted: the daemon,
-containerd, its shims, and the processes that they have waited for.
+For each check the engine starts a process in a container, which takes more time than the check itself. Here every check
+runs in its own container, more often than in production. The CPU time of the daemon, containerd, its shims, and of the
+child processes that they have waited for is counted.
 """
 
 import os
@@ -22,16 +22,16 @@ from knoll.values.duration import parse_duration
 
 MEASURED_SECONDS = 21.0
 _INTERVAL = "3s"
-"""Of the measured checks: often enough to count them, and seldom two at once, which would cost more."""
+"""Interval of the measured checks: there are enough to count, and they seldom overlap, which would cost more."""
 _ENGINE = ("dockerd", "containerd")
-"""Beginnings of the names of its processes."""
+"""Prefixes of the names of the engine's processes."""
 _IMAGES = {"redis": "redis:8"}
-"""Services whose check needs a program of their image; `buildctl` is measured as any other program of that size."""
+"""Service to image, where the check needs a program of the image; all other checks run in `IMAGE`."""
 
 
 @dataclass(frozen=True, slots=True)
 class HealthCheck:
-    """The check of one service."""
+    """The health check of one service."""
 
     service: str
     command: tuple[str, ...]
@@ -40,7 +40,7 @@ class HealthCheck:
 
 
 def checks_of(compose: Path = OWN / "compose.yaml") -> Sequence[HealthCheck]:
-    """Return the checks of a Compose file."""
+    """Return the health checks of a Compose file."""
     checks = []
     for name, service in yaml.safe_load(compose.read_text())["services"].items():
         if check := service.get("healthcheck"):
@@ -51,18 +51,18 @@ def checks_of(compose: Path = OWN / "compose.yaml") -> Sequence[HealthCheck]:
 
 
 def idle_percent(checks: Sequence[HealthCheck], port: int) -> float:
-    """Return the share of a core that the checks take at their intervals.
+    """Return the CPU time of the checks at their intervals, in percent of a core.
 
-    Args: port: of 127.0.0.1, where an HTTP server answers /healthz.
+    Args: port: port of 127.0.0.1 where an HTTP server answers /healthz.
     """
     seconds = _seconds_of_each(checks, port)
     return sum(seconds / check.interval for check in checks) * 100
 
 
 def _seconds_of_each(checks: Sequence[HealthCheck], port: int) -> float:
-    """Return the processor time of one check, on average."""
+    """Return the mean CPU time of one check, in seconds."""
     with _containers(checks, port) as containers:
-        time.sleep(4)  # the first checks, which also load programs into memory
+        time.sleep(4)  # not counted: the first checks also load programs into memory
         begun, before = time.time(), _engine_seconds()
         time.sleep(MEASURED_SECONDS)
         until, spent = time.time(), _engine_seconds() - before
@@ -91,7 +91,7 @@ def _containers(checks: Sequence[HealthCheck], port: int) -> Iterator[list[str]]
 
 
 def _shell(check: HealthCheck, port: int) -> str:
-    """Return the command of a check; `healthz` queries the given server, others may fail, which costs the same."""
+    """Return the command of a check. `healthz` queries the given port; other commands may fail at the same cost."""
     program, *arguments = check.command
     if program == "healthz":
         arguments = ["127.0.0.1", str(port)]
@@ -99,7 +99,7 @@ def _shell(check: HealthCheck, port: int) -> str:
 
 
 def _checks_between(container: str, begun: float, until: float) -> int:
-    """Return how many checks the engine has carried out."""
+    """Return how many checks of a container have ended between two times. Args: begun, until: epoch seconds."""
     lines = command(
         "docker", "events", "--since", f"{begun:.6f}", "--until", f"{until:.6f}",
         "--filter", f"container={container}", "--filter", "event=exec_die",
@@ -108,7 +108,7 @@ def _checks_between(container: str, begun: float, until: float) -> int:
 
 
 def _engine_seconds() -> float:
-    """Return the processor time of the engine, with that of the processes that it has waited for."""
+    """Return the CPU time of the engine and of the child processes that it has waited for, in seconds."""
     ticks = 0
     for entry in os.listdir("/proc"):
         if entry.isdigit():

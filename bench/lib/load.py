@@ -12,7 +12,7 @@ from statistics import median
 from bench.lib.stage import HOST, LOAD_CORE
 
 PAIRS, PAIR_SECONDS = 3, 1
-"""Pairs of each round and seconds of one measurement: many short ones vary less than few long ones."""
+"""Pairs in a round, and seconds of one measurement: many short measurements vary less than few long ones."""
 VARIED = """
 local n = 0
 request = function()
@@ -67,24 +67,24 @@ def h2load(port: int, seconds: float, *more: str, path: str = "/") -> Rate:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """The activator beside another proxy."""
+    """Rates of the activator and of another proxy, and their ratios."""
 
     ours: Rate
-    """Medians; errors of all rounds."""
+    """Medians of all pairs; errors are added up."""
     other: Rate
     rate: float
-    """Median of the rounds' ratios of rates."""
+    """Median of the ratios of rates, one for each pair."""
     p99: float
-    """The same of 99th percentiles."""
+    """The same for the 99th percentiles."""
 
 
 def compare(measure: Callable[[int, float], Rate], ours: int, other: int, rounds: int) -> Comparison:
-    """Measure two ports in pairs; what disturbs both halves of a pair does not change its ratio.
+    """Measure two ports in pairs: a disturbance of both halves of a pair does not change its ratio.
 
     The order changes with each pair, so that neither port always has the first turn.
 
     Args:
-        measure: load on a port for some seconds.
+        measure: measures a port (first argument) for a number of seconds.
         rounds: how many times `PAIRS` pairs are measured.
     """
     pairs: list[tuple[Rate, Rate]] = []

@@ -74,7 +74,7 @@ class Stage:
         self.app, self.upload, self.nginx, self.nginx_h2, self.grpc, self.redis = (free_port() for _ in range(6))
         self._processes: list[subprocess.Popen[bytes]] = []
         self.app_pid = 0
-        """The process of the app, once it was started."""
+        """Process id of the app; 0 before its start."""
 
     @property
     def redis_url(self) -> str:
