@@ -273,6 +273,6 @@ class ArmedPool:
     def _invalidate(self, instance: ArmedInstance, reason: str) -> None:
         before = instance.state
         if instance.apply(ArmedEvent.INVALIDATE) is not before:
-            log.info("armed instance to be removed", instance=instance.spec.name, reason=reason)
+            log.info("armed instance invalidated", instance=instance.spec.name, reason=reason)
             self._on_change()
             self._wake.set()

@@ -240,8 +240,8 @@ class Leader:
         self._queue.mark(scaler.key)
 
     def _dismiss(self, report: InstanceReport) -> None:
-        """Remove an instance that nothing needs."""
-        log.info("instance dismissed", instance=report.name, revision=report.revision, node=report.node)
+        """Have its node remove an instance that no Revision needs."""
+        log.info("surplus instance removed", instance=report.name, revision=report.revision, node=report.node)
         generation = report.generation + 1
         self._nodes.link.assign(
             Assignment(report.name, report.node, report.revision, report.uid, report.created, "removed", generation)

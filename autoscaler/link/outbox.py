@@ -83,5 +83,5 @@ class Outbox(Generic[T]):
                 field for field, value in self.values.items() if field not in stored or stored[field][1] != value
             ]
             if missing:
-                log.warning("table is written again", fields=len(missing))
+                log.warning("table entries missing", fields=len(missing))
                 self._pending.mark(*missing)

@@ -85,7 +85,7 @@ class Session:
             except KnollError as error:
                 problem = str(error)
             if problem:
-                log.warning("redis primary left", server=str(self.address), reason=problem)
+                log.warning("redis session ended", server=str(self.address), reason=problem)
                 asyncio.get_running_loop().call_soon(self.end, problem)
                 return
 
