@@ -66,7 +66,7 @@ def init(address: str | None, name: str | None, platform: str, client: ApiClient
     env.write_text(bundle.changed_dotenv(text, bundle.first_settings(name, address, before)))
     click.echo(f"settings written to {env}; starting the platform as node {name} ({address})")
     engine_cli.start_platform(folder)
-    click.echo("ready. Add a machine with the command that this prints: knoll node join-command")
+    click.echo("ready. `knoll node join-command` prints the command that adds a machine")
 
 
 def default_name() -> str:
@@ -145,7 +145,7 @@ def port_problem(address: str, port: int) -> str:
         except OSError as error:
             if error.errno == errno.EADDRNOTAVAIL:
                 return f"{address} is not an address of this machine: pass another with --address"
-            return f"{address}:{port} cannot be used ({error.strerror}): `ss -ltnp 'sport = :{port}'` shows by what"
+            return f"{address}:{port} cannot be used ({error.strerror}): `ss -ltnp 'sport = :{port}'` shows the process"
     return ""
 
 

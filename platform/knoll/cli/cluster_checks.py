@@ -66,7 +66,7 @@ def engine(info: Json, swarm: Json | None) -> Iterator[Result]:
     """
     if info.get("LiveRestoreEnabled"):
         fix = 'remove "live-restore" from /etc/docker/daemon.json and restart Docker'
-        yield False, "live-restore is on, which engines of a cluster cannot have", fix
+        yield False, "live-restore is on: engines of a cluster do not support it", fix
     if (info.get("Swarm") or {}).get("LocalNodeState") != "active":
         yield False, "the engine is in no cluster", "join again with the command that `knoll node join-command` prints"
     if swarm is not None:

@@ -61,7 +61,7 @@ def join_command(life: str, platform: str, client: ApiClient, namespace: str) ->
     settings = bundle.parse_dotenv((folder / ".env").read_text()) if (folder / ".env").exists() else {}
     address = settings.get("KNOLL_NODE_ADDRESS")
     if not address or settings.get("KNOLL_FIRST_NODE"):
-        raise BadRequestError("this machine is not the first one of a cluster: `knoll cluster init` makes it that")
+        raise BadRequestError("this machine is not the first one of a cluster: run `knoll cluster init`")
     host = f"[{address}]" if ":" in address else address
     server = f"https://{host}:{settings.get('KNOLL_API_TLS_PORT') or 8444}"
     pin = joining.pin_of_server(server)
@@ -72,7 +72,7 @@ def join_command(life: str, platform: str, client: ApiClient, namespace: str) ->
     content = bundle.encode(_bundle(platform, image, folder, settings))
     store_token(client, token, token.data(content, time.time() + seconds, upload, script))
     command = f"curl -fsSk --pinnedpubkey '{pin}' -H 'Authorization: Bearer {token}' {server}/cluster/script | sudo sh"
-    echo(f"valid for {life}, for any number of machines; take it back with `knoll node forget {token.id}`", err=True)
+    echo(f"valid for {life}, for any number of machines; revoke it with `knoll node forget {token.id}`", err=True)
     click.echo(command)
 
 
@@ -116,7 +116,7 @@ def forget(token_id: str, client: ApiClient, namespace: str) -> None:
 @click.option("--address", default="", help="IP address at which other machines reach this one.")
 @click.option("--name", default="", help="Name of this machine.")
 def join(server: str, pin: str, home: Path, address: str, name: str) -> None:
-    """Make this machine a node; run by what `knoll node join-command` prints."""
+    """Make this machine a node; the command that `knoll node join-command` prints runs this."""
     try:
         token = JoinToken.parse(os.environ.get("KNOLL_JOIN_TOKEN", ""))
     except ValueError as error:
@@ -207,9 +207,9 @@ def _is_ready(body: Json) -> bool:
 @click.option("--timeout", default="10m", show_default=True, help="How long to wait until its instances have ended.")
 @client_options
 def drain(name: str, timeout: str, client: ApiClient, namespace: str) -> None:
-    """Take all instances off a machine: it gets no new ones, and those it has finish their requests and end.
+    """Drain a machine: it gets no new instances, and its instances finish their requests and end.
 
-    `kubectl uncordon NAME` lets it have instances again.
+    `kubectl uncordon NAME` allows new instances again.
     """
     seconds = duration(timeout)
     _cordon(client, name)
@@ -244,15 +244,15 @@ def _cordon(client: ApiClient, name: str) -> None:
 
 @node.command()
 @click.argument("name")
-@click.option("--force", is_flag=True, help="Also if the machine still runs: it is cut off.")
+@click.option("--force", is_flag=True, help="Also remove a machine that is still running.")
 @client_options
 def rm(name: str, force: bool, client: ApiClient, namespace: str) -> None:
-    """Remove a machine: its credentials end, and the other machines accept its connections no more."""
+    """Remove a machine: its credentials are revoked, and the other machines refuse its connections."""
     body = client.find(kinds.NODE, "", name)
     if body is not None and _is_ready(body) and not force:
         raise ConflictError(
             f"{name} is running: `knoll node drain {name}`, then stop the platform there (`docker compose down` and "
-            f"`docker swarm leave` in {HOME}), or cut it off with --force"
+            f"`docker swarm leave` in {HOME}), or use --force"
         )
     account = f"{ACCOUNT}{name}"
     if client.find(kinds.SERVICE_ACCOUNT, join_tokens.NAMESPACE, account) is None and body is None:
@@ -264,4 +264,4 @@ def rm(name: str, force: bool, client: ApiClient, namespace: str) -> None:
         engine_id = str(body.get("spec", {}).get("providerID", "")).removeprefix("docker://")
         if engine_id:
             engine_cli.run("node", "rm", "--force", engine_id)
-    echo(f"{name} is removed; it had the platform's keys for Redis and Secrets")
+    echo(f"{name} was removed; it still has copies of the platform's keys for Redis and Secrets")

@@ -96,7 +96,7 @@ def swarm_problems(engine: Json) -> Iterator[str]:
     """Yield why an engine cannot be in a cluster, each with a fix. Args: engine: output of `docker info`."""
     if engine.get("LiveRestoreEnabled"):
         yield (
-            "live-restore is on, and engines of a cluster cannot have it: remove it from /etc/docker/daemon.json and "
+            "live-restore is on, which engines of a cluster do not support: remove it from /etc/docker/daemon.json and "
             "restart Docker (containers restart with it)"
         )
     swarm = engine.get("Swarm") or {}
