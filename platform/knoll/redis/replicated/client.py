@@ -24,10 +24,10 @@ from knoll.redis.fence import FENCE
 from knoll.redis.replicated.discovery import Primary, Replication, find_primary, open_sentinel
 from knoll.redis.replicated.scripts import BEGIN_EPOCH, RAISE, additions, epoch_form
 from knoll.redis.replicated.session import INFO, Session, answer_seconds, problem_of
-from knoll.redis.reply_errors import NotPrimaryError, UnknownScriptError
+from knoll.redis.reply_errors import NotPrimaryError, RedisReplyError, UnknownScriptError
 from knoll.redis.single_client import RedisClient, Script, all_replies
 from knoll.redis.streams import GATHER_SECONDS
-from knoll.values.errors import StoreForbiddenError, StoreUnavailableError
+from knoll.values.errors import KnollError, StoreForbiddenError, StoreUnavailableError
 
 log = structlog.get_logger()
 
@@ -190,6 +190,9 @@ class ReplicatedClient(RedisClient):
                     connection.end("it is not needed")
             except StoreUnavailableError:
                 pass
+            except (KnollError, RedisReplyError) as error:
+                # Without its messages, a replaced primary is noticed only by polling.
+                log.warning("sentinel not followed", sentinel=str(sentinel), error=str(error))
             await backoff.wait()
 
     def _heard(self, push: Sequence[Any]) -> None:

@@ -70,14 +70,20 @@ class Replication:
 
     @classmethod
     def parse(cls, text: bytes) -> "Replication":
-        fields = dict(line.split(":", 1) for line in text.decode().splitlines() if ":" in line)
-        replicas = [
-            dict(part.split("=", 1) for part in value.split(","))
-            for name, value in fields.items()
-            if name.startswith("slave") and name[5:].isdigit()
-        ]
-        good = [each for each in replicas if each["state"] == "online" and 0 <= int(each["lag"]) <= LAG_SECONDS]
-        return cls(fields["role"] == "master", fields["master_replid"], len(good))
+        """Parse the reply. Raises: StoreUnavailableError: a field is missing or invalid."""
+        try:
+            fields = dict(line.split(":", 1) for line in text.decode().splitlines() if ":" in line)
+            replicas = [
+                dict(part.split("=", 1) for part in value.split(","))
+                for name, value in fields.items()
+                if name.startswith("slave") and name[5:].isdigit()
+            ]
+            good = [each for each in replicas if each["state"] == "online" and 0 <= int(each["lag"]) <= LAG_SECONDS]
+            return cls(fields["role"] == "master", fields["master_replid"], len(good))
+        except (LookupError, ValueError) as error:
+            raise StoreUnavailableError(
+                f"Redis is unavailable: its reply to INFO replication has no valid field {error}"
+            ) from error
 
 
 async def find_primary(where: Address, name: str) -> Primary:

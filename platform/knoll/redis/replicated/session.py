@@ -16,6 +16,7 @@ from knoll.redis.address import Address
 from knoll.redis.connection import RedisConnection, open_connection, packed
 from knoll.redis.replicated.discovery import Primary, Replication
 from knoll.redis.replicated.writes import AcknowledgedWrites
+from knoll.redis.reply_errors import RedisReplyError
 from knoll.values.errors import KnollError
 
 log = structlog.get_logger()
@@ -82,7 +83,7 @@ class Session:
             await asyncio.sleep(self._question_seconds)
             try:
                 problem = problem_of(Replication.parse(await self.commands.submit(INFO)), self.address, self.epoch)
-            except KnollError as error:
+            except (KnollError, RedisReplyError) as error:
                 problem = str(error)
             if problem:
                 log.warning("redis session ended", server=str(self.address), reason=problem)

@@ -14,6 +14,7 @@ from knoll.redis.replicated.inspection import replicas_in, replication_problems,
 from knoll.redis.replicated.scripts import additions, epoch_form
 from knoll.redis.replicated.session import answer_seconds, problem_of
 from knoll.redis.single_client import Script
+from knoll.values.errors import StoreUnavailableError
 
 INFO = b"""# Replication\r
 role:master\r
@@ -30,6 +31,15 @@ ID = "8371b4fb1155b71f4a04d3e1bc3e18c4a990aeeb"
 
 def test_only_replicas_that_acknowledge_count() -> None:
     assert Replication.parse(INFO) == Replication(is_primary=True, replication_id=ID, replicas=1)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [b"", b"role:master\r\n", INFO.replace(b"lag=0", b"lag=x"), INFO.replace(b",lag=0", b",lag"), b"role:\xff"],
+)
+def test_a_reply_without_the_fields_is_an_unavailable_redis(text: bytes) -> None:
+    with pytest.raises(StoreUnavailableError, match="INFO replication"):
+        Replication.parse(text)
 
 
 @pytest.mark.parametrize(
