@@ -107,8 +107,8 @@ class Agent:
 
     async def _renew(self) -> None:
         while True:
-            if not self._folder.is_valid(datetime.now(UTC)):
-                with self._reported("certificate not renewed"):
+            with self._reported("certificate not renewed"):
+                if not self._folder.is_valid(datetime.now(UTC)):
                     await self.renew()
             await asyncio.sleep(RENEW_SECONDS)
 
@@ -151,7 +151,7 @@ class Agent:
     def _reported(self, event: str) -> Iterator[None]:
         try:
             yield
-        except (AgentError, NodeFolderError, OSError, LookupError, TypeError) as error:
+        except (AgentError, NodeFolderError, OSError, LookupError, TypeError, ValueError) as error:
             log.warning(event, error=str(error))
 
 

@@ -7,6 +7,7 @@ connects to another one.
 
 import asyncio
 import contextlib
+import socket
 import ssl
 from collections.abc import Awaitable, Callable, Mapping, Set
 from dataclasses import dataclass
@@ -22,6 +23,15 @@ log = structlog.get_logger()
 HANDSHAKE_SECONDS, CONNECT_SECONDS = 10.0, 5.0
 MAX_CONNECTIONS = 4096
 CHUNK = 64 * 1024
+_KEEP_ALIVE = (
+    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 15),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 5),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3),
+    (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 30_000),
+)
+"""A connection ends half a minute after its other machine was lost, whether or not it has data to send.
+Source: tcp(7)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +93,7 @@ class Ingress:
         assert task is not None
         self._open[task] = node
         try:
+            _keep_alive(writer)
             await _joined(reader, writer, lambda: asyncio.open_connection(*target, limit=CHUNK), service)
         except asyncio.CancelledError:
             writer.transport.abort()  # cancelled by `drop_strangers`: only this connection ends
@@ -95,6 +106,7 @@ class Egress:
 
     def __init__(self, folder: NodeFolder, remote: Remote) -> None:
         self._remote = remote
+        self._connections = 0
         self.context = folder.context(server=False)
         self.context.set_alpn_protocols([remote.service])
 
@@ -117,10 +129,25 @@ class Egress:
         if _peer(tls) != remote.node or tls.selected_alpn_protocol() != remote.service:
             writer.transport.abort()
             raise OSError(f"{remote.address}:{remote.port} is not the service {remote.service} of {remote.node}")
+        _keep_alive(writer)
         return reader, writer
 
     async def _accepted(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await _joined(reader, writer, self.connect, self._remote.service)
+        if self._connections >= MAX_CONNECTIONS:
+            log.warning("connection to a machine refused", node=self._remote.node, service=self._remote.service)
+            writer.transport.abort()
+            return
+        self._connections += 1
+        try:
+            await _joined(reader, writer, self.connect, self._remote.service)
+        finally:
+            self._connections -= 1
+
+
+def _keep_alive(writer: asyncio.StreamWriter) -> None:
+    connection = writer.get_extra_info("socket")
+    for level, option, value in _KEEP_ALIVE:
+        connection.setsockopt(level, option, value)
 
 
 def _peer(tls: ssl.SSLObject) -> str:

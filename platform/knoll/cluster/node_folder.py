@@ -108,14 +108,17 @@ class NodeFolder:
     def _prepare(self, context: ssl.SSLContext) -> None:
         context.minimum_version = ssl.TLSVersion.TLSv1_3
         context.verify_mode = ssl.CERT_REQUIRED
+        self.load(context)
+
+    def load(self, context: ssl.SSLContext) -> None:
+        """Use the current certificate and authority for new connections of a context. Raises: NodeFolderError.
+
+        An earlier authority stays trusted: other machines may still have certificates from it.
+        """
         try:
             context.load_verify_locations(self.authority)
         except OSError as error:
             raise NodeFolderError(f"{self.authority}: {error}") from error
-        self.load(context)
-
-    def load(self, context: ssl.SSLContext) -> None:
-        """Use the current certificate for new connections of a context. Raises: NodeFolderError."""
         try:
             context.load_cert_chain(self.path / CERTIFICATE, self.path / KEY)
         except OSError as error:

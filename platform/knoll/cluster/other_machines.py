@@ -38,6 +38,8 @@ class OtherMachines:
         self._redis, self._own, self._service = redis, own, service
         self._folder = NodeFolder(folder) if folder else None
         self._client: httpx.AsyncClient | None = None
+        self._previous: httpx.AsyncClient | None = None
+        """The client before the last renewal, for streams that it has open."""
         self._stamp = (0, 0)
 
     async def of(self, node: str) -> RemoteService | None:
@@ -60,8 +62,9 @@ class OtherMachines:
         return [await self._service_of(entry) for name, entry in sorted(entries.items()) if name != self._own]
 
     async def close(self) -> None:
-        if self._client is not None:
-            await self._client.aclose()
+        for client in (self._previous, self._client):
+            if client is not None:
+                await client.aclose()
 
     async def _entries(self) -> dict[str, Node]:
         assert self._redis is not None
@@ -73,13 +76,19 @@ class OtherMachines:
         return RemoteService(entry.name, f"https://{address}:{entry.admin_port}", await self._current())
 
     async def _current(self) -> "httpx.AsyncClient":
-        """Return the client, a new one after a renewal of the certificate; open streams keep the earlier one."""
+        """Return the client, a new one after a renewal of the certificate.
+
+        Open streams keep the previous one until the next renewal, days later.
+        """
         import httpx
 
         assert self._folder is not None
         stamp = await asyncio.to_thread(self._folder.stamp)
         if self._client is None or stamp != self._stamp:
             context = self._folder.client_context(self._service)
-            self._client = httpx.AsyncClient(verify=context, timeout=httpx.Timeout(10.0, read=None))
-            self._stamp = stamp
+            client = httpx.AsyncClient(verify=context, timeout=httpx.Timeout(10.0, read=None))
+            outdated, self._previous, self._client, self._stamp = self._previous, self._client, client, stamp
+            if outdated is not None:
+                await outdated.aclose()
+            return client
         return self._client

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from cryptography import x509
+from structlog.testing import capture_logs
 
 from api import authority
 from api.app import create_app
@@ -25,6 +26,7 @@ from knoll.store.redis_store import RedisStore
 from knoll.values.kinds import SERVICE_ACCOUNT
 from tests.component.api import test_machines
 from tests.component.api.conftest import Running, serving
+from tests.component.cluster.certified import machine
 from tests.component.cluster.test_forwarder import echo
 from tests.conftest import free_port
 from tests.waiting import eventually
@@ -203,6 +205,30 @@ async def test_an_agent_whose_api_is_away_refuses_all_machines(tmp_path: Path) -
                 writer.transport.abort()
 
         await eventually(refused, condition="a refusal")
+
+
+async def test_a_certificate_that_cannot_be_read_does_not_end_the_agent(tmp_path: Path) -> None:
+    folder = machine(certificates.new_authority(datetime.now(UTC)), "n1", tmp_path / "1")
+    settings = AgentSettings(
+        node_dir=folder.path,
+        agent_api_url=f"https://127.0.0.1:{free_port()}",
+        agent_port=free_port(),
+        agent_services="redis=127.0.0.1:1",
+    )
+    agent = Agent(settings)
+    # A folder instead of a file: also root cannot read it.
+    certificate = folder.path / "node.pem"
+    certificate.unlink()
+    certificate.mkdir()
+    with capture_logs() as events:
+        work = asyncio.create_task(agent.run())
+        try:
+            reported = "certificate not renewed"
+            await eventually(lambda: work.done() or any(each["event"] == reported for each in events))
+            assert not work.done()
+        finally:
+            work.cancel()
+            await asyncio.gather(work, return_exceptions=True)
 
 
 def test_the_folder_of_a_machine_can_be_moved(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import socket
 import ssl
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 
 from knoll.auth.certificates import Issued
+from knoll.cluster import forwarder
 from knoll.cluster.forwarder import Egress, Ingress, Remote
 from knoll.cluster.node_folder import NodeFolder
 from tests.component.cluster.certified import authority, machine
@@ -207,3 +209,51 @@ async def test_a_service_that_does_not_run_ends_the_connection(issuer: Issued, t
     async with Pair(first, second, service).open() as pair:
         reader, _ = await dial("127.0.0.1", pair.port)
         assert await ended(reader)
+
+
+def keep_alive_timers(port: int) -> list[str]:
+    """Timers of the open connections that a server on this port accepted; 02 is keep-alive. Source: proc_net_tcp."""
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    return [row[5][:2] for row in rows if row[1].endswith(f":{port:04X}") and row[3] == "01"]
+
+
+async def test_a_machine_that_is_lost_without_a_word_is_noticed(pair: Pair) -> None:
+    reader, writer = await pair.egress().connect()
+    assert await reader.readexactly(5) == b"echo:"
+    connection = writer.get_extra_info("socket")
+    assert connection.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+    assert 0 < connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) <= 60_000
+    await eventually(lambda: keep_alive_timers(pair.ingress_port) == ["02"], condition="a keep-alive timer")
+    writer.close()
+
+
+async def test_an_egress_has_a_limit_of_connections(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(forwarder, "MAX_CONNECTIONS", 1)
+    reader, writer = await dial("127.0.0.1", pair.port)
+    assert await reader.readexactly(5) == b"echo:"
+    other, _ = await dial("127.0.0.1", pair.port)
+    assert await ended(other)
+    writer.close()
+    await writer.wait_closed()
+
+    async def answers() -> bool:
+        again, closing = await dial("127.0.0.1", pair.port)
+        try:
+            return await again.read(5) == b"echo:"
+        except OSError:
+            return False
+        finally:
+            closing.transport.abort()
+
+    await eventually(answers, condition="room for another connection")
+
+
+async def test_another_authority_counts_for_new_connections(pair: Pair) -> None:
+    other = authority()
+    machine(other, "n1", pair.first.path)
+    machine(other, "n2", pair.second.path)
+    pair.first.load(pair.ingress.context)
+    egress = pair.egress()  # reads the files now
+    reader, writer = await egress.connect()
+    assert await reader.readexactly(5) == b"echo:"
+    writer.close()
