@@ -25,6 +25,7 @@ from knoll.auth import certificates, join_tokens, process_tokens, token_key, tok
 from knoll.auth.certificates import Issued
 from knoll.auth.join_tokens import JoinToken
 from knoll.cluster import bundle
+from knoll.cluster.members import ACCOUNT, KEY_ANNOTATION, account_of, members_of
 from knoll.messages.nodes import NODES, Node
 from knoll.redis.client import RedisClient
 from knoll.redis.encryption import Keyring
@@ -44,26 +45,8 @@ from knoll.values.node import NODE as SINGLE
 log = structlog.get_logger()
 
 AUTHORITY = (bootstrap.CREDENTIALS_NAMESPACE, "knoll-authority")
-KEY_ANNOTATION = "knoll.dev/node-key"
-"""Annotation of a machine's ServiceAccount: fingerprint of the only key for which its certificates are issued."""
 TOKEN_SECONDS = 365 * 24 * 3600
-_ACCOUNT = "node-"
 _CHUNK = 1024 * 1024
-
-
-def account_of(node: str) -> str:
-    """Return the name of a machine's ServiceAccount; the machine is a member as long as it exists."""
-    return f"{_ACCOUNT}{node}"
-
-
-def members(accounts: list[Json]) -> dict[str, Json]:
-    """Return the ServiceAccounts of machines by node. Args: accounts: all of the credentials' namespace."""
-    named = {each["metadata"]["name"]: each for each in accounts}
-    return {
-        name.removeprefix(_ACCOUNT): body
-        for name, body in named.items()
-        if name.startswith(_ACCOUNT) and KEY_ANNOTATION in (body["metadata"].get("annotations") or {})
-    }
 
 
 class Machines:
@@ -114,7 +97,7 @@ class Machines:
         listing = await self._store.list(SERVICE_ACCOUNT.id, bootstrap.CREDENTIALS_NAMESPACE)
         _, entries = await RedisTable(self._redis, NODES, Node).snapshot()
         addresses = {name: entry.address for name, (_, entry) in entries.items()}
-        listed = [{"name": name, "address": addresses.get(name, "")} for name in sorted(members(listing.items))]
+        listed = [{"name": name, "address": addresses.get(name, "")} for name in sorted(members_of(listing.items))]
         return _json({"nodes": listed})
 
     async def images(self, request: Request) -> Response:
@@ -160,7 +143,7 @@ class Machines:
     async def _node(self, request: Request) -> str:
         """Return the machine that a request's token belongs to. Raises: UnauthorizedError."""
         user = await self._authenticator.user(request.headers.get("authorization", ""))
-        prefix = f"system:serviceaccount:{bootstrap.CREDENTIALS_NAMESPACE}:{_ACCOUNT}"
+        prefix = f"system:serviceaccount:{bootstrap.CREDENTIALS_NAMESPACE}:{ACCOUNT}"
         if not user.name.startswith(prefix):
             raise UnauthorizedError("Unauthorized")
         name = user.name.removeprefix(prefix)
@@ -173,7 +156,7 @@ class Machines:
             body = await self._store.get(SERVICE_ACCOUNT.id, bootstrap.CREDENTIALS_NAMESPACE, account_of(name))
         except NotFoundError:
             raise UnauthorizedError("Unauthorized") from None
-        if name not in members([body]):
+        if name not in members_of([body]):
             raise UnauthorizedError("Unauthorized")
         return body
 

@@ -7,12 +7,16 @@ import click
 
 from knoll.auth import key_files, reencryption
 from knoll.auth import redis_acl as redis_rights
+from knoll.auth.join_tokens import NAMESPACE
 from knoll.cli.state_folder import data_option
+from knoll.cluster.members import members_of
 from knoll.messages.nodes import NODES, Node
 from knoll.process.settings import CommonSettings
 from knoll.redis import encryption
-from knoll.redis.client import connected
+from knoll.redis.client import RedisClient, connected
+from knoll.store.redis_store import RedisStore
 from knoll.tables.redis_tables import RedisTable
+from knoll.values import kinds
 from knoll.values.errors import BadRequestError, ConflictError
 
 _FOLDER = Path("state", "keys")
@@ -96,9 +100,16 @@ async def _discard(settings: CommonSettings) -> list[str]:
         return await reencryption.discard_unreadable(redis, settings.keyring)
 
 
+async def _machines(redis: RedisClient) -> set[str]:
+    """Return the names of the machines of a cluster, also of those that are switched off and do not report."""
+    _, reporting = await RedisTable(redis, NODES, Node).snapshot()
+    accounts = await RedisStore(redis).list(kinds.SERVICE_ACCOUNT.id, NAMESPACE)
+    return {*reporting, *members_of(accounts.items)}
+
+
 async def _rotate(folder: Path, settings: CommonSettings) -> int:
     async with connected(settings.redis_url, "knoll-secrets") as redis:
-        _, nodes = await RedisTable(redis, NODES, Node).snapshot()
+        nodes = await _machines(redis)
     if len(nodes) > 1:
         # They have copies of the keys, and could not decrypt what is encrypted with a new one.
         raise ConflictError(

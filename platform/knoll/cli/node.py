@@ -25,6 +25,7 @@ from knoll.cli.output import output_option, show
 from knoll.cli.terminal import echo
 from knoll.cluster import bundle, engine_cli, joining
 from knoll.cluster.bundle import Bundle
+from knoll.cluster.members import account_of
 from knoll.cluster.node_folder import AUTHORITY, CERTIFICATE, KEY, TOKEN, NodeFolder
 from knoll.process.settings import BUILDKIT_IMAGE
 from knoll.values import kinds
@@ -33,8 +34,6 @@ from knoll.values.json import Json
 
 HOME = "/etc/knoll"
 """Folder of the platform's files on a machine that joins."""
-ACCOUNT = "node-"
-"""Prefix of a machine's ServiceAccount; the machine is a member as long as the account exists."""
 _CHECK_SECONDS = 1.0
 
 
@@ -254,14 +253,28 @@ def rm(name: str, force: bool, client: ApiClient, namespace: str) -> None:
             f"{name} is running: `knoll node drain {name}`, then stop the platform there (`docker compose down` and "
             f"`docker swarm leave` in {HOME}), or use --force"
         )
-    account = f"{ACCOUNT}{name}"
+    account = account_of(name)
     if client.find(kinds.SERVICE_ACCOUNT, join_tokens.NAMESPACE, account) is None and body is None:
         raise BadRequestError(f"there is no node {name}")
+    engine_id = str((body or {}).get("spec", {}).get("providerID", "")).removeprefix("docker://")
+    if engine_id:
+        _check_engine(name, engine_id)
     if client.find(kinds.SERVICE_ACCOUNT, join_tokens.NAMESPACE, account) is not None:
         client.delete(kinds.SERVICE_ACCOUNT, join_tokens.NAMESPACE, account)
+    if engine_id:
+        engine_cli.remove_node(engine_id)
     if body is not None:
-        client.delete(kinds.NODE, "", name)
-        engine_id = str(body.get("spec", {}).get("providerID", "")).removeprefix("docker://")
-        if engine_id:
-            engine_cli.run("node", "rm", "--force", engine_id)
+        client.delete(kinds.NODE, "", name)  # last: without it, a second attempt would not know the machine's engine
     echo(f"{name} was removed; it still has copies of the platform's keys for Redis and Secrets")
+
+
+def _check_engine(name: str, engine_id: str) -> None:
+    """Raises: ConflictError: the engine here is that of the machine, or cannot remove it from the Swarm."""
+    swarm = engine_cli.info().get("Swarm") or {}
+    if swarm.get("NodeID") == engine_id:
+        raise ConflictError(
+            f"{name} is this machine: the first machine has the platform's Redis and manages the others, and cannot be "
+            "removed"
+        )
+    if not swarm.get("ControlAvailable"):
+        raise ConflictError("the engine here does not manage the machines: run this on the first machine")

@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import re
 import subprocess
 import tarfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -90,6 +91,15 @@ def saved(images: Sequence[str], target: IO[bytes]) -> None:
         raise EngineError(f"docker: {error.strerror}") from error
     if done.returncode:
         raise EngineError(f"docker save: {done.stderr.decode(errors='replace').strip()[-1000:]}")
+
+
+def remove_node(engine_id: str) -> None:
+    """Remove an engine from the Swarm that the engine here manages, if it is in it. Raises: EngineError."""
+    try:
+        run("node", "rm", "--force", engine_id)
+    except EngineError as error:
+        if not re.search(r"no such node|node \S+ not found", str(error), re.IGNORECASE):
+            raise
 
 
 def swarm_problems(engine: Json) -> Iterator[str]:

@@ -12,9 +12,9 @@ import pytest
 from cryptography import x509
 
 from api import authority
-from api.resource.machines import KEY_ANNOTATION
 from knoll.auth import certificates, join_tokens, key_files, process_tokens
 from knoll.auth.join_tokens import JoinToken
+from knoll.cluster.members import KEY_ANNOTATION
 from knoll.cluster.node_folder import NodeFolder
 from knoll.process.settings import ApiSettings
 from knoll.redis.client import RedisClient, connected

@@ -19,6 +19,7 @@ from knoll.messages.nodes import NODES, Node
 from knoll.redis import keys
 from knoll.redis.client import connected
 from knoll.redis.encryption import is_sealed, key_id
+from knoll.store.redis_store import RedisStore
 from knoll.tables.redis_tables import RedisTable
 from knoll.values.errors import ConflictError
 from tests.component.activator.test_config_watch import DOMAIN, certificate, mapping, secret
@@ -136,4 +137,22 @@ async def test_keys_are_not_rotated_on_one_of_several_machines(platform: Platfor
         assert key_files.keyring(platform.keys, key_files.SECRETS) == before
         await table.remove("n2")
         done = await asyncio.to_thread(CliRunner().invoke, rotate, options, catch_exceptions=False)
+    assert "values re-encrypted" in done.output
+
+
+async def test_a_machine_that_is_switched_off_blocks_a_rotation(platform: Platform) -> None:
+    password = (platform.keys / "api" / key_files.PASSWORD).read_text().strip()
+    options = ["--keys", str(platform.keys), "--redis-url", platform.url("api")]
+    async with connected(f"redis://api:{password}@127.0.0.1:{platform.redis.port}/0") as redis:
+        store = RedisStore(redis)
+        for number in (1, 2):
+            metadata = {"namespace": "kube-system", "name": f"node-n{number}", "uid": f"u{number}"}
+            annotations = {"knoll.dev/node-key": "sha256:00"}
+            await store.create("serviceaccounts", {"metadata": {**metadata, "annotations": annotations}})
+        refused = await asyncio.to_thread(CliRunner().invoke, rotate, options)
+        assert isinstance(refused.exception, ConflictError)
+        assert "several machines (n1, n2)" in str(refused.exception)
+        await store.delete("serviceaccounts", "kube-system", "node-n2")
+        done = await asyncio.to_thread(CliRunner().invoke, rotate, options, catch_exceptions=False)
+        await store.close()
     assert "values re-encrypted" in done.output
