@@ -137,7 +137,7 @@ class Gate:
 
     def learn(self, body: bytes) -> None:
         """Remember the id in the engine's response as the platform's."""
-        with contextlib.suppress(ValueError, KeyError, TypeError):
+        with contextlib.suppress(ValueError, KeyError, TypeError, AttributeError):
             created = json.loads(body)
             self._remember(str(created.get("Id") or created["ID"]))  # services have `ID`
 
