@@ -47,6 +47,8 @@ class SwarmMember:
 async def member(socket: Path) -> AsyncIterator[SwarmMember]:
     """Provide this machine's membership in the Swarm, and keep the image of reservations loaded meanwhile.
 
+    It is read once: `knoll cluster init` and `knoll node join` change it before they start this process.
+
     Args: socket: of its engine, or of the engine proxy.
     """
     engine = Engine(socket)
