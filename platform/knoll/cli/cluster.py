@@ -56,7 +56,7 @@ def init(address: str | None, name: str | None, platform: str, client: ApiClient
     env = Path(folder, ".env")
     before = bundle.parse_dotenv(env.read_text()) if folder and env.exists() else {}
     problems = [*platform_problems(folder, platform, before), *engine_cli.swarm_problems(engine)]
-    problems += [*name_problems(name), *address_problems(address, engine, before)]
+    problems += [*name_problems(name), *bind_problems(address, before), *address_problems(address, engine, before)]
     if problems:
         raise ClusterError("\n  - ".join(["this machine cannot become the first of several:", *problems]))
     _init_swarm(engine, address)
@@ -113,8 +113,11 @@ def name_problems(name: str) -> Iterator[str]:
         )
 
 
-def address_problems(address: str, engine: Json, settings: Mapping[str, str]) -> Iterator[str]:
-    """Yield why the other machines could not reach this one at an address."""
+def address_problems(address: str, engine: Json, settings: Mapping[str, str] | None) -> Iterator[str]:
+    """Yield why the other machines could not reach this one at an address.
+
+    Args: settings: of the platform here, with its ports; None before a machine that joins has received them.
+    """
     try:
         parsed = ip_address(address)
     except ValueError:
@@ -123,29 +126,49 @@ def address_problems(address: str, engine: Json, settings: Mapping[str, str]) ->
     if parsed.is_loopback or parsed.is_unspecified or parsed.is_multicast or parsed.is_link_local:
         yield f"{address} cannot be reached from other machines: pass another address with --address"
         return
-    for port in _ports(engine, settings):
-        if problem := port_problem(address, port):
+    for port, udp in _ports(engine, settings):
+        if problem := port_problem(address, port, udp=udp):
             yield problem
 
 
-def _ports(engine: Json, settings: Mapping[str, str]) -> Iterator[int]:
+def bind_problems(address: str, settings: Mapping[str, str]) -> Iterator[str]:
+    """Yield why the other machines could not reach the API of the first one at its address."""
+    bind = settings.get("KNOLL_BIND", "")
+    if not bind or bind == address or bind in ("0.0.0.0", "::"):  # noqa: S104 - read, not listened on
+        return
+    yield (
+        f"KNOLL_BIND={bind}: other machines reach the API at {address} only: set it to {address} or remove it, in .env"
+    )
+
+
+def _ports(engine: Json, settings: Mapping[str, str] | None) -> Iterator[tuple[int, bool]]:
+    """Yield each port on which the machine will listen and does not yet, and whether it is a UDP port."""
     if (engine.get("Swarm") or {}).get("LocalNodeState") != "active":
-        yield from (SWARM_PORT, GOSSIP_PORT)
-    yield int(settings.get("KNOLL_AGENT_PORT") or 7443)
-    yield int(settings.get("KNOLL_RELAY_PORT") or 7444)
+        yield from ((SWARM_PORT, False), (GOSSIP_PORT, False), (GOSSIP_PORT, True))
+    if settings is None:
+        return
+    names = ["KNOLL_AGENT_PORT", "KNOLL_RELAY_PORT"]
+    if (settings.get("KNOLL_BIND") or "127.0.0.1") == "127.0.0.1":  # otherwise the platform listens on them already
+        names += ["KNOLL_API_TLS_PORT", "KNOLL_HTTP_PORT", "KNOLL_HTTPS_PORT"]
+    yield from ((bundle.port(settings, name), False) for name in names)
 
 
-def port_problem(address: str, port: int) -> str:
+def port_problem(address: str, port: int, *, udp: bool = False) -> str:
     """Return why a process could not listen on a port of an address; empty if it could."""
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    with socket.socket(family) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    with socket.socket(family, socket.SOCK_DGRAM if udp else socket.SOCK_STREAM) as probe:
+        if not udp:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((address, port))
         except OSError as error:
             if error.errno == errno.EADDRNOTAVAIL:
                 return f"{address} is not an address of this machine: pass another with --address"
-            return f"{address}:{port} cannot be used ({error.strerror}): `ss -ltnp 'sport = :{port}'` shows the process"
+            kind, option = ("/udp", "-lunp") if udp else ("", "-ltnp")
+            return (
+                f"{address}:{port}{kind} cannot be used ({error.strerror}): `ss {option} 'sport = :{port}'` shows the "
+                "process"
+            )
     return ""
 
 
@@ -164,7 +187,7 @@ def _certified(client: ApiClient, name: str, settings: Mapping[str, str]) -> dic
     host = settings.get("KNOLL_BIND") or "127.0.0.1"
     if ip_address(host).is_unspecified:
         host = "127.0.0.1"
-    server = f"https://{host}:{settings.get('KNOLL_API_TLS_PORT') or 8444}"
+    server = f"https://{f'[{host}]' if ':' in host else host}:{bundle.port(settings, 'KNOLL_API_TLS_PORT')}"
     token = JoinToken.fresh()
     store_token(client, token, token.data(b"", time.time() + 300, ""))
     try:

@@ -1,13 +1,18 @@
 """The checks of `knoll doctor` for a platform on several machines."""
 
+import contextlib
 import http.client
+import os
 import re
 import socket
 import ssl
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from email.utils import parsedate_to_datetime
+from pathlib import Path
 
 from knoll.cli.cluster import GOSSIP_PORT, HEARTBEAT
+from knoll.cluster import bundle, engine_cli
+from knoll.cluster.engine_cli import EngineError
 from knoll.values.json import Json
 from knoll.values.node import NODE
 
@@ -86,7 +91,21 @@ def addresses(nodes: Sequence[Json]) -> Iterator[tuple[str, str]]:
                 yield body["metadata"]["name"], address["address"]
 
 
-def reached(name: str, address: str, ports: Sequence[int] = (7443, 7444, GOSSIP_PORT)) -> Iterator[Result]:
+def platform_settings() -> dict[str, str]:
+    """Return the settings of the platform that runs here with Compose; its environment comes before its `.env`."""
+    written: dict[str, str] = {}
+    with contextlib.suppress(EngineError, OSError, ValueError):
+        folder = engine_cli.project_folder(os.environ.get("KNOLL_PLATFORM") or "knoll")
+        written = bundle.parse_dotenv(Path(folder, ".env").read_text()) if folder else {}
+    return {**written, **{name: os.environ[name] for name in bundle.DEFAULT_PORTS if os.environ.get(name)}}
+
+
+def ports(settings: Mapping[str, str]) -> tuple[int, ...]:
+    """Return the TCP ports that each machine has for the others. Args: settings: of one machine; all share them."""
+    return bundle.port(settings, "KNOLL_AGENT_PORT"), bundle.port(settings, "KNOLL_RELAY_PORT"), GOSSIP_PORT
+
+
+def reached(name: str, address: str, ports: Sequence[int]) -> Iterator[Result]:
     """Yield for each port of a machine whether this machine reaches it."""
     for port in ports:
         try:

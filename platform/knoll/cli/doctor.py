@@ -26,6 +26,7 @@ from knoll.cli import cluster_checks, isolation, running
 from knoll.cli.client import DEFAULT_SERVER
 from knoll.cli.output import output_option, show
 from knoll.cli.state_folder import data_folder
+from knoll.cluster import bundle
 from knoll.firewall import nft
 from knoll.process import dns_server
 from knoll.process.disk import free_bytes, of_engine
@@ -320,9 +321,11 @@ def cluster(server: str) -> Iterator[Finding]:
         with contextlib.suppress(ValueError):  # workers refuse this call
             swarm = _ask_engine(socket_path, "/swarm")
         results += cluster_checks.engine(info, swarm)
+    settings = cluster_checks.platform_settings()
+    machine_ports, api_port = cluster_checks.ports(settings), bundle.port(settings, "KNOLL_API_TLS_PORT")
     for name, host in cluster_checks.addresses(nodes):
-        results += cluster_checks.reached(name, host)
-        if difference := cluster_checks.clock(name, host, 8444, time.time()):
+        results += cluster_checks.reached(name, host, machine_ports)
+        if difference := cluster_checks.clock(name, host, api_port, time.time()):
             results.append(difference)
     for ok, state, fix in results:
         yield Finding("cluster", ok, state, fix)

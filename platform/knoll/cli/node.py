@@ -62,7 +62,7 @@ def join_command(life: str, platform: str, client: ApiClient, namespace: str) ->
     if not address or settings.get("KNOLL_FIRST_NODE"):
         raise BadRequestError("this machine is not the first one of a cluster: run `knoll cluster init`")
     host = f"[{address}]" if ":" in address else address
-    server = f"https://{host}:{settings.get('KNOLL_API_TLS_PORT') or 8444}"
+    server = f"https://{host}:{bundle.port(settings, 'KNOLL_API_TLS_PORT')}"
     pin = joining.pin_of_server(server)
     image = settings.get("KNOLL_IMAGE") or "knoll"
     echo("sending the platform's images to its API …", err=True)
@@ -126,16 +126,22 @@ def join(server: str, pin: str, home: Path, address: str, name: str) -> None:
     before = bundle.parse_dotenv(env.read_text()) if env.exists() else {}
     problems = [*engine_cli.swarm_problems(engine), *name_problems(name)]
     if not before.get("KNOLL_NODE"):
-        problems += address_problems(address, engine, before)
+        problems += address_problems(address, engine, None)
     elif before["KNOLL_NODE"] != name:
         problems.append(f"it is the node {before['KNOLL_NODE']} already ({env})")
-    if problems:
-        raise ClusterError("\n  - ".join(["this machine cannot join:", *problems]))
+    _check(problems)
     folder = NodeFolder(home / "node")
     received = bundle.decode(joining.join(server, pin, token, name, folder))
+    if not before.get("KNOLL_NODE"):
+        _check(list(address_problems(address, engine, received.settings)))
     _write_platform(home, folder, received, bundle.node_settings(received, name, address))
     _join_swarm(engine, received, address)
     click.echo(f"this machine is the node {name} ({address}) of the platform at {received.first_address}")
+
+
+def _check(problems: list[str]) -> None:
+    if problems:
+        raise ClusterError("\n  - ".join(["this machine cannot join:", *problems]))
 
 
 def _write_platform(home: Path, folder: NodeFolder, received: Bundle, settings: dict[str, str]) -> None:

@@ -17,6 +17,11 @@ KEPT_SETTINGS = (
 """Settings that all machines share."""
 NODE_NAME = re.compile(r"[a-z0-9]([a-z0-9.-]{0,50}[a-z0-9])?")
 """Form of the name of a machine. The subject of its certificate, `system:node:NAME`, has at most 64 characters."""
+DEFAULT_PORTS = {
+    "KNOLL_AGENT_PORT": 7443, "KNOLL_RELAY_PORT": 7444, "KNOLL_API_TLS_PORT": 8444, "KNOLL_HTTP_PORT": 8080,
+    "KNOLL_HTTPS_PORT": 8443,
+}  # fmt: skip
+"""Ports of a machine without settings, as in compose.yaml and compose.cluster.yaml."""
 _CLUSTER = "compose.yaml:compose.cluster.yaml"
 
 
@@ -48,6 +53,11 @@ def decode(data: bytes) -> Bundle:
         return msgspec.json.decode(data, type=Bundle)
     except msgspec.MsgspecError as error:
         raise ValueError(f"the platform sent keys that this version cannot read: {error}") from error
+
+
+def port(settings: Mapping[str, str], name: str) -> int:
+    """Return a port of a machine. Args: name: of its setting, a key of `DEFAULT_PORTS`."""
+    return int(settings.get(name) or DEFAULT_PORTS[name])
 
 
 def first_settings(name: str, address: str, before: Mapping[str, str]) -> dict[str, str]:
@@ -106,7 +116,10 @@ def changed_dotenv(text: str, settings: Mapping[str, str]) -> str:
     lines = []
     for line in text.splitlines():
         name = line.strip().partition("=")[0].strip()
-        lines.append(f"{name}={shlex.quote(left.pop(name))}" if name in left else line)
+        if name in left:
+            lines.append(f"{name}={shlex.quote(left.pop(name))}")
+        elif name not in settings:  # the last of several lines would count
+            lines.append(line)
     return "\n".join([*lines, dotenv(left)] if left else [*lines, ""])
 
 
@@ -140,7 +153,7 @@ curl -fsSk --pinnedpubkey {pin} -H "Authorization: Bearer $token" "$server/clust
 docker run --rm --interactive --user root --network host --volume "$socket:/var/run/docker.sock" \\
   --volume "$home:$home" --env KNOLL_JOIN_TOKEN="$token" --env DOCKER_HOST=unix:///var/run/docker.sock "$image" \\
   knoll node join --server "$server" --pin {pin} --home "$home" --address "${{KNOLL_NODE_ADDRESS:-}}" \\
-  --name "${{KNOLL_NODE_NAME:-$(hostname | tr 'A-Z_' 'a-z-')}}"
+  --name "${{KNOLL_NODE_NAME:-$(hostname | cut -d. -f1 | tr 'A-Z_' 'a-z-')}}"
 echo 'knoll: starting the platform here'
 cd "$home"
 docker compose up --detach --no-build --wait

@@ -29,7 +29,7 @@ def test_addresses_that_others_cannot_reach_are_problems(address: str) -> None:
 
 def test_an_address_of_another_machine_is_a_problem_of_each_port() -> None:
     problems = list(cluster.address_problems("192.0.2.77", INACTIVE, {}))
-    assert len(problems) == 4
+    assert len(problems) == 8
     assert all("is not an address of this machine" in problem for problem in problems)
 
 
@@ -40,6 +40,42 @@ def test_a_port_that_is_taken_is_named() -> None:
         taken.bind(("127.0.0.1", port))
         taken.listen()
         assert f"127.0.0.1:{port} cannot be used" in cluster.port_problem("127.0.0.1", port)
+
+
+def test_a_udp_port_that_is_taken_is_named() -> None:
+    with socket.socket(type=socket.SOCK_DGRAM) as taken:
+        taken.bind(("127.0.0.1", 0))
+        port = taken.getsockname()[1]
+        assert f"127.0.0.1:{port}/udp cannot be used" in cluster.port_problem("127.0.0.1", port, udp=True)
+    assert cluster.port_problem("127.0.0.1", port, udp=True) == ""
+
+
+@pytest.mark.parametrize(
+    ("settings", "ports"),
+    [
+        ({}, {7946, 2377, 7443, 7444, 8444, 8080, 8443}),
+        ({"KNOLL_API_TLS_PORT": "9", "KNOLL_RELAY_PORT": "10"}, {7946, 2377, 7443, 10, 9, 8080, 8443}),
+        (None, {7946, 2377}),
+        ({"KNOLL_BIND": ""}, {7946, 2377, 7443, 7444, 8444, 8080, 8443}),
+        ({"KNOLL_BIND": "0.0.0.0"}, {7946, 2377, 7443, 7444}),  # the platform itself listens on the others
+    ],
+)
+def test_all_ports_on_which_a_machine_will_listen_are_checked(settings: dict[str, str] | None, ports: set[int]) -> None:
+    problems = " ".join(cluster.address_problems("192.0.2.77", INACTIVE, settings))
+    probed = [port for port, _ in cluster._ports(INACTIVE, settings)]
+    assert set(probed) == ports
+    assert problems.count("is not an address of this machine") == len(probed)
+
+
+@pytest.mark.parametrize("bind", ["", "0.0.0.0", "::", "192.0.2.1"])
+def test_the_api_of_the_first_machine_is_reached_where_it_listens_on_its_address(bind: str) -> None:
+    assert not list(cluster.bind_problems("192.0.2.1", {"KNOLL_BIND": bind} if bind else {}))
+
+
+@pytest.mark.parametrize("bind", ["127.0.0.1", "::1", "192.0.2.9"])
+def test_an_api_that_other_machines_do_not_reach_is_a_problem(bind: str) -> None:
+    (problem,) = cluster.bind_problems("192.0.2.1", {"KNOLL_BIND": bind})
+    assert f"KNOLL_BIND={bind}" in problem
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,8 @@
 """The checks of `knoll doctor` for several machines."""
 
+import os
 import socket
+from pathlib import Path
 
 import pytest
 
@@ -74,6 +76,21 @@ def test_ports_that_are_not_reached_are_named() -> None:
     assert good[0]
     assert not bad[0]
     assert f"127.0.0.1:{closed}" in bad[1]
+
+
+def test_the_ports_are_those_of_the_settings() -> None:
+    assert cluster_checks.ports({}) == (7443, 7444, 7946)
+    assert cluster_checks.ports({"KNOLL_AGENT_PORT": "1", "KNOLL_RELAY_PORT": "2"}) == (1, 2, 7946)
+
+
+def test_doctor_reads_the_ports_of_the_platform_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "docker").write_text(f"#!/bin/sh\necho {tmp_path}\n")
+    (tmp_path / "docker").chmod(0o755)
+    (tmp_path / ".env").write_text("KNOLL_AGENT_PORT=1\nKNOLL_RELAY_PORT=2\n")
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv("KNOLL_RELAY_PORT", "3")
+    monkeypatch.delenv("KNOLL_AGENT_PORT", raising=False)
+    assert cluster_checks.ports(cluster_checks.platform_settings()) == (1, 3, 7946)
 
 
 def test_addresses_are_those_between_machines() -> None:

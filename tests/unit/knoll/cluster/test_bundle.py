@@ -1,6 +1,8 @@
 """What a machine receives when it joins: its settings, and the script that it runs."""
 
+import os
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -57,6 +59,12 @@ def test_comments_and_other_lines_stay_when_settings_change() -> None:
     assert bundle.changed_dotenv("", {"A": "b"}) == "A=b\n"
 
 
+def test_a_setting_that_occurs_twice_changes_once_and_for_all() -> None:
+    text = "KNOLL_BIND=127.0.0.1\nOTHER=1\nKNOLL_BIND=192.0.2.9\nOTHER=2\n"
+    changed = bundle.changed_dotenv(text, {"KNOLL_BIND": "0.0.0.0"})
+    assert changed.splitlines() == ["KNOLL_BIND=0.0.0.0", "OTHER=1", "OTHER=2"]
+
+
 @pytest.mark.parametrize("text", ["no setting", "A=b c"])
 def test_invalid_lines_are_named(text: str) -> None:
     with pytest.raises(ValueError, match=r"NAME=VALUE"):
@@ -70,3 +78,15 @@ def test_the_script_is_shell_and_has_a_placeholder_for_the_token() -> None:
     hostile = bundle.script("https://x'; touch /tmp/no; '", "p", "i", "/h")
     assert subprocess.run(["sh", "-n"], input=hostile.encode()).returncode == 0
     assert "server='https://x'\"'\"'; touch" in hostile
+
+
+def test_the_name_of_a_machine_is_its_host_name_without_the_domain(tmp_path: Path) -> None:
+    calls = tmp_path / "calls"
+    for command, text in (("docker", f'echo "$@" >> {calls}'), ("curl", ""), ("hostname", "echo Rack_1.example.org")):
+        (tmp_path / command).write_text(f"#!/bin/sh\n{text}\n")
+        (tmp_path / command).chmod(0o755)
+    script = bundle.script("https://192.0.2.1:8444", "sha256//a+b=", "knoll", str(tmp_path / "home"))
+    environment = {"PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}"}
+    assert subprocess.run(["sh"], input=script.encode(), env=environment).returncode == 0
+    (joining,) = [line for line in calls.read_text().splitlines() if "node join" in line]
+    assert joining.endswith("--name rack-1")
