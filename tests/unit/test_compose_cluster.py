@@ -1,5 +1,6 @@
 """The Compose files of a cluster: an agent without privileges, and certificates that only it may write."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -105,3 +106,9 @@ def test_a_machine_that_joins_gets_all_files_of_the_platform() -> None:
     ]
     assert set(mounted) <= set(bundle.FILES)
     assert all((ROOT / name).is_file() for name in bundle.FILES)
+
+
+@pytest.mark.parametrize(("name", "port"), bundle.DEFAULT_PORTS.items())
+def test_the_commands_know_the_default_ports_of_the_compose_files(name: str, port: int) -> None:
+    texts = " ".join((ROOT / file).read_text() for file in bundle.FILES if file.endswith(".yaml"))
+    assert set(re.findall(rf"\$\{{{name}:-(\d+)\}}", texts)) == {str(port)}
