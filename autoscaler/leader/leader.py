@@ -376,7 +376,7 @@ class Leader:
     def _poked(self, poke: Poke) -> None:
         scaler = self.registry.current.get(poke.revision)
         if scaler:
-            scaler.poke(poke.activator, poke.waiting, self._clock())
+            scaler.poke(poke.activator, poke.waiting, self._clock(), poke.node)
             self._queue.mark(scaler.key)
 
     def _reported(self, report: Report) -> None:

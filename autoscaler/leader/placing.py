@@ -3,7 +3,7 @@
 import asyncio
 import secrets
 from collections.abc import Callable, Iterable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import structlog
 
@@ -29,6 +29,19 @@ POLL_SECONDS = 0.2
 """Interval at which waiting instances are tried again."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    """An instance that has no node yet."""
+
+    instance: PlacedInstance
+    blueprint: Blueprint | None
+    """None for an armed instance of this process's node."""
+    armed_on: str | None
+    """The node where it is armed: no other node may start it, because each has a report under its name."""
+    preferred: str | None
+    """See `Constraints`."""
+
+
 class Placing:
     """The instances of all Revisions: those that wait for a node, and those that have one."""
 
@@ -49,7 +62,7 @@ class Placing:
         """
         self._link, self._placer, self._registry, self._quotas = link, placer, registry, quotas
         self._on_change, self._on_shortage = on_change, on_shortage
-        self._waiting: dict[str, tuple[PlacedInstance, Blueprint | None, Constraints]] = {}
+        self._waiting: dict[str, _Waiting] = {}
         """By name: instances that have no node yet."""
         self._wake = asyncio.Event()
         self.claims: ClaimNodes | None = None
@@ -64,23 +77,23 @@ class Placing:
 
     def start(self, scaler: RevisionScaler, now: float) -> PlacedInstance:
         """Start an instance: an armed one if there is one. Args: now: epoch seconds of the decision."""
-        offer = self._offer(scaler.uid)
-        constraints = Constraints(excluded=self.excluded)
+        constraints = self._constraints(scaler)
+        offer = self._offer(scaler, constraints)
         if offer is not None and offer.spec is not None:
             blueprint, spec = None, offer.spec
         else:
             blueprint = _blueprint(scaler.compressed, offer.name if offer else None)
             spec = blueprint.spec
         if offer is not None:
-            constraints = replace(constraints, node=offer.node)
             scaler.releases += 1
             self._link.hold(offer.name)
         instance = PlacedInstance(
             self, Assignment(spec.name, "", scaler.key, scaler.uid, now), spec, scaler.request(spec)
         )
         self.handles[instance.name] = instance
-        self._waiting[instance.name] = (instance, blueprint, constraints)
-        self._try(instance, constraints)
+        waiting = _Waiting(instance, blueprint, offer.node if offer else None, constraints.preferred)
+        self._waiting[instance.name] = waiting
+        self._try(waiting)
         if not instance.placed:
             self._wake.set()
         return instance
@@ -124,9 +137,10 @@ class Placing:
             self._wake.clear()
             while self._waiting:
                 await asyncio.sleep(POLL_SECONDS)
-                for instance, _, constraints in list(self._waiting.values()):
+                for waiting in list(self._waiting.values()):
+                    instance = waiting.instance
                     if not instance.placed and instance.name in self._waiting:
-                        self._try(instance, constraints)
+                        self._try(waiting)
                         if not instance.placed and self._placer.problem(instance.name):
                             self._on_shortage()
 
@@ -141,24 +155,35 @@ class Placing:
 
     # Placement
 
-    def _offer(self, uid: str) -> ArmedOffer | None:
-        scaler = self._registry.by_uid[uid]
-        offers = self._link.armed(uid)
-        return next((offer for offer in offers if offer.name not in scaler.instances), None)
+    def _offer(self, scaler: RevisionScaler, constraints: Constraints) -> ArmedOffer | None:
+        """Return an armed instance on a node that may run it: the preferred node comes first."""
+        offers = [
+            offer
+            for offer in self._link.armed(scaler.uid)
+            if offer.name not in scaler.instances and _admits(constraints, offer.node)
+        ]
+        return min(offers, key=lambda offer: offer.node != constraints.preferred, default=None)
 
-    def _try(self, instance: PlacedInstance, constraints: Constraints) -> None:
+    def _try(self, waiting: _Waiting) -> None:
+        instance, armed_on = waiting.instance, waiting.armed_on
         if refusal := self._quota_refusal(instance):
             self._set_failure(instance, StartFailure("ResourcesAvailable", FAILED_CREATE, refusal))
             return
         scaler = self._registry.by_uid.get(instance.assignment.uid)
-        pinned = self.claims.node_of(_namespace(scaler.key), scaler.claims) if self.claims and scaler else None
-        unsuitable = self._unsuitable(scaler) if scaler else frozenset()
-        if pinned is not None:
-            constraints = Constraints(node=pinned, excluded=self.excluded, unsuitable=unsuitable)
-        else:
-            node = None if constraints.node in self.excluded | unsuitable else constraints.node
-            constraints = replace(constraints, node=node, excluded=self.excluded, unsuitable=unsuitable)
-        self._placer.place(instance.name, instance.request, constraints)
+        present = self._constraints(scaler) if scaler else Constraints(excluded=self.excluded)
+        if armed_on is not None and not _admits(present, armed_on):
+            # Another instance replaces it: its name stays with the node where it is armed.
+            instance.drain()
+            return
+        present = replace(present, node=armed_on or present.node, preferred=waiting.preferred)
+        self._placer.place(instance.name, instance.request, present)
+
+    def _constraints(self, scaler: RevisionScaler) -> Constraints:
+        """Return where an instance of a Revision may run now."""
+        pinned = self.claims.node_of(_namespace(scaler.key), scaler.claims) if self.claims else None
+        # Further instances are spread.
+        preferred = scaler.asking_node if not scaler.instances else ""
+        return Constraints(pinned, self.excluded, self._unsuitable(scaler), preferred or None)
 
     def _unsuitable(self, scaler: RevisionScaler) -> frozenset[str]:
         """Return the nodes whose labels do not match what a Revision requires."""
@@ -183,12 +208,12 @@ class Placing:
         waiting = self._waiting.pop(name, None)
         if waiting is None:
             return
-        instance, blueprint, _ = waiting
+        instance = waiting.instance
         reported = instance.placement_failure is not None
         scaler = self._registry.by_uid.get(instance.assignment.uid)
         if self.claims is not None and scaler is not None and scaler.claims:
             self.claims.bound(_namespace(scaler.key), scaler.claims, node)
-        instance.bind(node, blueprint)
+        instance.bind(node, waiting.blueprint)
         if reported:
             self._on_change(instance.revision)
 
@@ -196,7 +221,7 @@ class Placing:
         waiting = self._waiting.get(name)
         if waiting is not None:
             failure = StartFailure("ResourcesAvailable", UNSCHEDULABLE, problem) if problem else None
-            self._set_failure(waiting[0], failure)
+            self._set_failure(waiting.instance, failure)
 
     def _set_failure(self, instance: PlacedInstance, failure: StartFailure | None) -> None:
         if instance.placement_failure == failure:
@@ -205,6 +230,10 @@ class Placing:
         if failure is not None:
             log.warning("instance waiting for capacity", instance=instance.name, reason=failure.message)
         self._on_change(instance.revision)
+
+
+def _admits(constraints: Constraints, node: str) -> bool:
+    return node not in constraints.excluded | constraints.unsuitable and constraints.node in (None, node)
 
 
 def _namespace(key: str) -> str:

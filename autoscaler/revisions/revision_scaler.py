@@ -82,6 +82,8 @@ class RevisionScaler:
         """The newest decision."""
         self.starts = self.releases = 0
         """Instances requested, and those of them that were armed."""
+        self.asking_node = ""
+        """The node whose activator asked last; empty on a single machine."""
         self.desired = before.desired if before else 0
         self.progress = DeploymentProgress(before, now)
         self.comparison = RolloutComparison()
@@ -116,8 +118,9 @@ class RevisionScaler:
         """All instances were taken over; nothing is known of their load."""
         self._state = initial_state(len(self._counted()), self._deps.clock())
 
-    def poke(self, activator: str, waiting: int, at: float) -> None:
-        """Add a poke: an activator has requests and no instance."""
+    def poke(self, activator: str, waiting: int, at: float, node: str = "") -> None:
+        """Add a poke: an activator has requests and no instance. Args: node: node of the activator."""
+        self.asking_node = node
         self._demand.poke(activator, waiting, at)
 
     def report(

@@ -16,7 +16,7 @@ class SpreadPlacer:
             nodes: returns the nodes that respond.
             per_node: instances that fit on each.
         """
-        self._nodes, self._per_node = nodes, per_node
+        self._nodes, self.per_node = nodes, per_node
         self.places: dict[str, str] = {}
         """Instance to node."""
         self._waiting: dict[str, Constraints] = {}
@@ -54,7 +54,7 @@ class SpreadPlacer:
             for node in self._nodes()
             if node not in constraints.excluded | constraints.unsuitable
             and constraints.node in (None, node)
-            and taken.count(node) < self._per_node
+            and taken.count(node) < self.per_node
         ]
         before = self._problems.pop(instance, "")
         if not nodes:
@@ -63,7 +63,7 @@ class SpreadPlacer:
             if not before:
                 self._on_problem(instance, self._problems[instance])
             return
-        node = min(nodes, key=lambda each: (taken.count(each), each))
+        node = min(nodes, key=lambda each: (taken.count(each), each != constraints.preferred, each))
         del self._waiting[instance]
         self.places[instance] = node
         if before:

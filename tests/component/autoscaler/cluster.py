@@ -14,8 +14,9 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from autoscaler.kubelet.kubelet import NodeOptions
+from autoscaler.kubelet.kubelet import Kubelet, NodeOptions
 from autoscaler.leader.leader import LeaderOptions
+from autoscaler.leader.node_watch import NodeWatch
 from autoscaler.probes.checks import Checker
 from autoscaler.roles.cluster_node import ClusterNode, MachineAddress
 from knoll.messages.assignments import ASSIGNMENTS, CLAIMS, Assignment, ClaimPlace
@@ -103,6 +104,8 @@ class Machine:
         self.node: ClusterNode | None = None
         self.armed_instances = 0
         """How many instances the next process arms."""
+        self.placer: SpreadPlacer | None = None
+        """Of its newest time as the leader."""
         self._running: asyncio.Task[None] | None = None
 
     @property
@@ -132,9 +135,7 @@ class Machine:
                         LeaderOptions(tick_seconds=0.1),
                     )
                     address = MachineAddress("10.77.0.1", 8444, 8082)
-                    self.node = ClusterNode(
-                        runtime, checker, store, redis, options, lambda _, watch: SpreadPlacer(watch.alive), address
-                    )
+                    self.node = ClusterNode(runtime, checker, store, redis, options, self._new_placer, address)
                     began.set()
                     await self.node.run(Lease(redis, "autoscaler", self.name, ttl=LEASE_SECONDS) if leads else None)
             finally:
@@ -144,6 +145,10 @@ class Machine:
 
         self._running = asyncio.create_task(run(), name=f"machine {self.name}")
         await began.wait()
+
+    def _new_placer(self, _: Kubelet, watch: NodeWatch) -> SpreadPlacer:
+        self.placer = SpreadPlacer(watch.alive)
+        return self.placer
 
     async def stop(self) -> None:
         """Stop its process in order; instances keep running."""
@@ -237,8 +242,8 @@ class Cluster:
 
         return await eventually(are, within=60, condition=f"{count} ready endpoints")
 
-    async def poke(self, key: str) -> None:
-        poke = Poke("activator-1", key, time.time(), 1)
+    async def poke(self, key: str, node: str = "") -> None:
+        poke = Poke("activator-1", key, time.time(), 1, node)
         await self.redis.execute("PUBLISH", keys.POKES, msgspec.json.encode(poke))
 
     async def close(self) -> None:
