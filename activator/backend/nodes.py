@@ -4,7 +4,7 @@ import asyncio
 import itertools
 import socket
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 from activator.backend.endpoint import Dialer, UpstreamEndpoint, UpstreamPool
@@ -140,15 +140,6 @@ class Nodes:
         """Return the connections to a node; None while it is not in the table."""
         return self._relays.get(name)
 
-    def replace(self, entries: Mapping[str, Node]) -> None:
-        """Replace the table."""
-        for name in self._relays.keys() - entries.keys():
-            self._relays.pop(name).retire()
-        self.members = set(entries)
-        for node in entries.values():
-            self._set(node)
-        self._changed()
-
     def change(self, name: str, node: Node | None) -> None:
         """Set one entry; None removes it."""
         if node is not None:
@@ -162,12 +153,12 @@ class Nodes:
 
     def _set(self, node: Node) -> None:
         before = self._relays.get(node.name)
-        if not node.relay_port or node.name == self.name:
+        if before is not None and (before.node.address, before.node.relay_port) == (node.address, node.relay_port):
             return
-        if before is None or (before.node.address, before.node.relay_port) != (node.address, node.relay_port):
+        if before is not None:
+            self._relays.pop(node.name).retire()
+        if node.relay_port and node.name != self.name:
             self._relays[node.name] = NodeRelay(node, lambda: self.context, self._slot_free)
-            if before is not None:
-                before.retire()
 
     def sweep(self, now: float) -> None:
         """Close connections that have been idle for too long."""

@@ -77,7 +77,8 @@ class Machines:
         """Publish the table of nodes."""
         entries = {each.name: node(each.name, each.relay_port) for each in self.all}
         for each in self.all:
-            each.gateway.nodes.replace(entries)
+            for name, entry in entries.items():
+                each.gateway.nodes.change(name, entry)
 
     def route(self, policy: RequestPolicy | None = None) -> None:
         for each in self.all:

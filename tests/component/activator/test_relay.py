@@ -14,7 +14,7 @@ from websockets.exceptions import ConnectionClosed
 from activator.frontend.relay_server import RelayConnection
 from knoll.messages.endpoints import StartTiming
 from knoll.messages.routing import RequestPolicy
-from tests.component.activator.machines import Machine, Machines, machines, on
+from tests.component.activator.machines import Machine, Machines, machines, node, on
 from tests.component.activator.stage import HOST, App, Connection, read_request
 from tests.component.activator.test_mixed_load import app_of_all_kinds
 from tests.waiting import eventually
@@ -505,3 +505,16 @@ async def test_a_client_cannot_choose_an_instance(pair: Machines, line: str) -> 
         client = await pair[1].stage.connect(port)
         assert (await client.send(f"{line}\r\n").get().answer()).status == 400
     assert not app.requests
+
+
+async def test_a_node_whose_relay_has_ended_is_not_reachable_until_it_has_one_again(pair: Machines) -> None:
+    app = await remote(pair)
+    assert (await pair[0].stage.get()).status == 200
+    pair[0].gateway.nodes.change("n2", node("n2", 0))
+    client = await pair[0].stage.connect()
+    client.get()
+    await eventually(lambda: len(pair[0].gateway.revision("default/app-00001").breaker.queue) == 1)
+    assert len(app.requests) == 1
+    pair.introduce()
+    assert (await client.answer()).status == 200
+    await released(pair, app)
