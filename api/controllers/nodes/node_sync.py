@@ -17,7 +17,7 @@ from knoll.concurrency.pending_keys import PendingKeys
 from knoll.messages.nodes import Node
 from knoll.redis import keys
 from knoll.redis.client import RedisClient
-from knoll.store.informer import Informers
+from knoll.store.informer import Informers, ObjectChange
 from knoll.store.protocol import Store
 from knoll.tables.follower import follow_table
 from knoll.tables.protocol import Table
@@ -67,6 +67,8 @@ class NodeSync:
         self._store, self._informers, self._table, self._clock = store, informers, nodes, clock
         self._single = single
         self._entries: dict[str, Node] = {}
+        self._deleted: dict[str, float] = {}
+        """By name: `Node.started` of machines that ran when their Node was deleted."""
         self._pending = PendingKeys[str](BATCH_SECONDS)
 
     async def run(self) -> None:
@@ -78,10 +80,16 @@ class NodeSync:
                 await ready.wait()
             else:
                 tasks.create_task(self._check_single())
-            self._informers[kinds.NODE.id].subscribe(
-                lambda notice: self._pending.mark((notice.new or notice.old or {})["metadata"]["name"])
-            )
+            self._informers[kinds.NODE.id].subscribe(self._object_changed)
             await self._work()
+
+    def _object_changed(self, notice: ObjectChange) -> None:
+        name = (notice.new or notice.old or {})["metadata"]["name"]
+        entry = self._entries.get(name)
+        if notice.new is None and entry is not None and self._single is None:
+            # As in Kubernetes, a machine registers when its process starts: one that was removed stays away.
+            self._deleted[name] = entry.started
+        self._pending.mark(name)
 
     async def _check_single(self) -> None:
         assert self._single is not None
@@ -122,6 +130,8 @@ class NodeSync:
             return
         body = node_objects.node(entry, before, self._clock())
         if body is None or body == before:
+            return
+        if before is None and entry is not None and self._deleted.get(name) == entry.started:
             return
         if before is None:
             await self._store.create(kinds.NODE.id, objects.with_identity(body, self._clock()))

@@ -205,3 +205,24 @@ async def test_a_single_machine_is_one_node(
             return (await kubectl("get", "nodes", "-o", "name")).split() == ["node/n1"]
 
         await eventually(replaced, condition="the first node of a cluster")
+
+
+async def test_a_running_machine_whose_node_is_deleted_stays_away_until_it_starts_again(
+    api: Running, kubectl: Kubectl, cluster: RedisTable[Node]
+) -> None:
+    async def names() -> list[str]:
+        return [body["metadata"]["name"] for body in (await api.store.list(kinds.NODE.id)).items]
+
+    async def stays_away() -> bool:
+        return await names() == ["n1", "n3"]
+
+    async def is_back() -> bool:
+        return await names() == ["n1", "n2", "n3"]
+
+    await kubectl("delete", "node", "n2")
+    # Its heartbeats go on; the Node of n3 shows that the deletion was handled.
+    await cluster.put("n2", msgspec.structs.replace(machine("n2", 2), cores=8.0))
+    await cluster.put("n3", machine("n3", 3))
+    await eventually(stays_away, condition="the node of n3 only")
+    await cluster.put("n2", msgspec.structs.replace(machine("n2", 2), started=2.0))
+    await eventually(is_back, condition="the node of a machine that has started again")
