@@ -8,7 +8,7 @@ import structlog
 from knoll.messages.nodes import Node
 from knoll.redis.heartbeats import DEAD_SECONDS, INTERVAL_SECONDS, Heartbeats
 from knoll.tables.protocol import Table
-from knoll.values.errors import StoreUnavailableError
+from knoll.values.errors import StoreForbiddenError, StoreUnavailableError
 
 log = structlog.get_logger()
 
@@ -44,4 +44,8 @@ class NodeRegistration:
                 self._since = min(self._since, clock())
             except (StoreUnavailableError, TimeoutError):
                 self._since = float("inf")
+            except StoreForbiddenError as error:
+                # During an upgrade, until Redis has the permissions of this version.
+                self._since = float("inf")
+                log.warning("node not registered yet", error=str(error))
             await asyncio.sleep(INTERVAL_SECONDS)

@@ -10,7 +10,7 @@ from knoll.messages.nodes import Node
 from knoll.redis.heartbeats import DEAD_SECONDS, Heartbeats
 from knoll.tables.follower import follow_table
 from knoll.tables.protocol import Table
-from knoll.values.errors import StoreUnavailableError
+from knoll.values.errors import StoreForbiddenError, StoreUnavailableError
 
 log = structlog.get_logger()
 
@@ -80,7 +80,7 @@ class NodeWatch:
             while True:
                 try:
                     await self._poll()
-                except StoreUnavailableError as error:
+                except (StoreUnavailableError, StoreForbiddenError) as error:
                     log.warning("heartbeats not read", error=str(error))
                 await asyncio.sleep(POLL_SECONDS)
 

@@ -8,7 +8,7 @@ import structlog
 from knoll.concurrency.backoff import Backoff, until_available
 from knoll.concurrency.pending_keys import PendingKeys
 from knoll.tables.protocol import Table
-from knoll.values.errors import StoreUnavailableError
+from knoll.values.errors import StoreForbiddenError, StoreUnavailableError
 
 log = structlog.get_logger()
 T = TypeVar("T")
@@ -59,7 +59,7 @@ class Outbox(Generic[T]):
             try:
                 await asyncio.gather(*(self._write_field(field) for field in due))
                 backoff.reset()
-            except StoreUnavailableError as error:
+            except (StoreUnavailableError, StoreForbiddenError) as error:
                 log.warning("table not written yet", error=str(error))
                 self._pending.mark_first(due)
                 await backoff.wait()
@@ -78,6 +78,9 @@ class Outbox(Generic[T]):
                     continue
                 self._version, stored = await self._table.snapshot()
             except StoreUnavailableError:
+                continue
+            except StoreForbiddenError as error:
+                log.warning("table not compared", error=str(error))
                 continue
             missing = [
                 field for field, value in self.values.items() if field not in stored or stored[field][1] != value

@@ -14,6 +14,7 @@ _UNAVAILABLE_CODES = {
     "LOADING", "NOREPLICAS", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "BUSY", "NOAUTH", "WRONGPASS",
 }  # fmt: skip
 """Redis cannot carry out the command now, or lets this process in only once its users are up to date."""
+_FORBIDDEN_TEXTS = ("NOPERM", "ACL failure in script", "The user executing the script can't")
 _UNAVAILABLE_TEXTS = ("ERR max number of clients reached", "ERR invalid password", "ERR AUTH ", "ERR Client sent AUTH")
 
 
@@ -47,7 +48,7 @@ def translated(message: str) -> Exception:
             f"Redis does not permit this to the user of this process: {message.removeprefix('NOPERM ')}; `knoll up`, "
             "Compose and `knoll redis-acl` create the users"
         )
-    if "NOPERM" in message or "ACL failure in script" in message:
+    if any(text in message for text in _FORBIDDEN_TEXTS):
         return StoreForbiddenError(f"Redis does not permit this to the user of this process: {message}")
     # Writes are refused while the disk is full or broken, or replicas are missing.
     if "MISCONF" in message:

@@ -25,6 +25,7 @@ from knoll.values.errors import StoreForbiddenError, StoreFullError, StoreUnavai
         ("NOPERM User activator has no permissions to run the 'keys' command", StoreForbiddenError),
         ("ERR ACL failure in script: User activator has no permissions to access", StoreForbiddenError),
         ("ERR Error running script: @user_script:1: -NOPERM this user", StoreForbiddenError),
+        ("ERR The user executing the script can't run this command or subcommand script: 97afe6", StoreForbiddenError),
         ("NOSCRIPT No matching script.", UnknownScriptError),
         ("WRONGTYPE Operation against a key holding the wrong kind of value", RedisReplyError),
         ("ERR unknown command 'X'", RedisReplyError),
