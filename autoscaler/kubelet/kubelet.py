@@ -223,6 +223,11 @@ class Kubelet:
         """Stop keeping an armed instance that was held: it is no longer needed."""
         self._held.discard(instance)
 
+    def disarm(self, armed: str) -> None:
+        """Remove an armed instance that no start will release; does nothing if there is none of that name."""
+        if self.armed.take(armed) is not None:
+            self.armed.wake()
+
     def _begin(self, assignment: Assignment, blueprint: Blueprint | None) -> ManagedInstance | None:
         name = assignment.instance
         armed = self.armed.take(name)

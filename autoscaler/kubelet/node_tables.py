@@ -48,6 +48,8 @@ class NodeTables:
         self._unknown: set[str] = set()
         """Assigned instances whose Revision this process has not read yet."""
         self._usage: dict[str, MemberUsage] = {}
+        self._preparation, self._prepared = Preparation(), True
+        """The newest entry for this node, and whether it was carried out."""
         self._due = PendingKeys[str]()
         """Revisions, `namespace/name`, whose instances have changed."""
         self.compared = asyncio.Event()
@@ -104,6 +106,9 @@ class NodeTables:
 
     def _pursue_or_report_lost(self, name: str, assignment: Assignment) -> None:
         instance = self._kubelet.instances.get(name)
+        if instance is None and self._kubelet.armed.knows(name):
+            self._pursue(assignment)  # it was not released yet
+            return
         if instance is None:
             log.warning("instance lost", instance=name, revision=assignment.revision)
             self._end(name, assignment.revision, assignment.uid)
@@ -149,6 +154,7 @@ class NodeTables:
             for name in list(self._unknown):
                 if name in self._assigned:
                     self._pursue(self._assigned[name])
+            self._prepare(self._preparation)
             now = self._clock()
             for name in [name for name, at in self._ended.items() if now - at > ENDED_SECONDS]:
                 if name not in self._assigned:
@@ -179,6 +185,7 @@ class NodeTables:
 
     def _end(self, name: str, revision: str, uid: str) -> None:
         """Report that nothing of an instance is left here."""
+        self._kubelet.disarm(name)
         self._ended[name] = self._clock()
         self._usage.pop(name, None)
         self._members.put(name, Member(self._kubelet.name, revision, uid, "REMOVED"))
@@ -217,10 +224,17 @@ class NodeTables:
             entry = change.entries.get(self._kubelet.name) if isinstance(change, Reset) else change.value
             if isinstance(change, FieldChange) and change.field != self._kubelet.name:
                 continue
-            if entry is not None and not self._kubelet.leads:
+            if entry is not None:
+                self._preparation, self._prepared = entry, False
                 self._prepare(entry)
 
     def _prepare(self, entry: Preparation) -> None:
+        if self._kubelet.leads:
+            self._prepared = False  # the leader in this process has prepared it; the entry counts afterwards
+            return
+        if self._prepared:
+            return
+        self._prepared = True
         candidates = [ArmingCandidate(each.uid, each.last_used) for each in entry.candidates]
         self._kubelet.armed.follow(lambda: candidates)
         self._kubelet.runtime.set_warm_demand(entry.warm)
@@ -245,6 +259,8 @@ class NodeTables:
         except KnollError as error:
             log.warning("instance not measured", instance=instance.name, error=str(error))
             return
+        if instance.name not in self._kubelet.instances:
+            return  # it has ended meanwhile
         self._usage[instance.name] = MemberUsage(usage.cpu_seconds, usage.memory_bytes)
         self._due.mark(instance.revision)
 

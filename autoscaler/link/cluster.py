@@ -7,6 +7,7 @@ restart.
 import asyncio
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 
 from autoscaler.decision.armed_pool import ArmingCandidate
 from autoscaler.link.memory import MemoryLink
@@ -17,6 +18,8 @@ from knoll.messages.assignments import Assignment
 
 PREPARE_SECONDS = 0.5
 """Changes of the nodes' preparations within this time are written together."""
+CANDIDATES_PER_NODE = 256
+"""Revisions that may be armed, for each node: the largest number of armed instances of a machine."""
 
 
 class ClusterLink:
@@ -107,19 +110,23 @@ class ClusterLink:
             if self._leader is None:
                 continue
             shares: dict[str, list[ArmingCandidate]] = {node: [] for node in self._schedulable()}
-            for candidate in self._leader.arming_candidates() if shares else ():
+            for candidate in self._candidates(len(shares)):
                 share = shares.get(self._leader.arming_node(candidate.uid, list(shares)))
-                if share is not None:
+                if share is not None and len(share) < CANDIDATES_PER_NODE:
                     share.append(candidate)
             for node, candidates in shares.items():
-                if node != self._own:
-                    self._tables.prepare(node, candidates)
+                self._tables.prepare(node, candidates)
+            self._tables.prepare_only(shares)
 
     def _own_candidates(self) -> Iterator[ArmingCandidate]:
         nodes = self._schedulable()
-        for candidate in self._leader.arming_candidates() if self._leader and nodes else ():
+        for candidate in self._candidates(len(nodes)):
             if self._leader is not None and self._leader.arming_node(candidate.uid, nodes) == self._own:
                 yield candidate
+
+    def _candidates(self, nodes: int) -> Iterator[ArmingCandidate]:
+        """Return the Revisions that some node may arm. Args: nodes: how many nodes there are."""
+        return islice(self._leader.arming_candidates() if self._leader else (), CANDIDATES_PER_NODE * nodes)
 
 
 def preferred_node(uid: str, nodes: Sequence[str]) -> str:

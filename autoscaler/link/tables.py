@@ -137,6 +137,11 @@ class TableLink:
         recent = tuple(RecentRevision(each.uid, each.last_used) for each in candidates)
         self._preparations.put(node, Preparation(self._warm, recent))
 
+    def prepare_only(self, nodes: Iterable[str]) -> None:
+        """Have all other nodes prepare nothing: they get no new instances."""
+        for node in self._preparations.values.keys() - set(nodes):
+            self._preparations.put(node, Preparation())
+
     async def usage(self, instances: Sequence[str]) -> Mapping[str, Usage]:
         members = {name: self._members[name] for name in instances if name in self._members}
         return {
@@ -158,6 +163,7 @@ class TableLink:
 
     async def run(self) -> None:
         await self._assignments.load()
+        await self._preparations.load()
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(follow_table(self._tables.members, self._members, self._changed, self._read))
             tasks.create_task(self._assignments.run())
@@ -233,7 +239,12 @@ class TableLink:
             current[1].cancel()
 
     async def _wait(self, leader: LeaderEnd, name: str, member: Member) -> None:
-        empty = await leader.wait_until_drained(name, member.revision, member.grace_seconds)
+        try:
+            empty = await leader.wait_until_drained(name, member.revision, member.grace_seconds)
+        except Exception:
+            # The node waits for an answer: it continues as after the grace period.
+            log.exception("requests not awaited", instance=name, revision=member.revision)
+            empty = False
         self._drains.pop(name, None)
         assigned = self._assignments.values.get(name) or Assignment(
             name, member.node, member.revision, member.uid, 0.0, goal="removed", generation=member.generation

@@ -4,22 +4,30 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Protocol, TypeVar
+from urllib.parse import urlsplit
 
 import msgspec
 import pytest
+import structlog
 
 from autoscaler.decision.armed_pool import ArmingCandidate
 from autoscaler.instances.transitions import LifecycleState
 from autoscaler.kubelet.adoption import LastPublished
 from autoscaler.kubelet.kubelet import Kubelet, NodeOptions
 from autoscaler.kubelet.node_tables import NodeTables
+from autoscaler.kubelet.registration import NodeRegistration
 from autoscaler.link.memory import MemoryLink
+from autoscaler.link.outbox import Outbox
 from autoscaler.link.protocol import InstanceReport, NodeLink
 from autoscaler.link.tables import LinkTables, TableLink
 from autoscaler.probes.checks import Checker
-from knoll.messages.assignments import Assignment
+from knoll.messages import nodes
+from knoll.messages.assignments import Assignment, Goal, Preparation, RecentRevision
+from knoll.messages.nodes import NODES
 from knoll.redis.client import RedisClient, connected
+from knoll.redis.heartbeats import Heartbeats
 from knoll.store.redis_store import RedisStore
+from knoll.tables.redis_tables import RedisTable
 from knoll.values import kinds
 from tests.doubles.fake_engine import FakeEngine
 from tests.doubles.fake_runtime import FakeRuntime
@@ -41,6 +49,8 @@ class RecordingLeader:
         self.removed: list[str] = []
         self.waits: list[tuple[str, str, float]] = []
         self.drained = asyncio.Event()
+        self.problem: Exception | None = None
+        """Raised by waits for requests."""
         self.candidates: list[ArmingCandidate] = []
         link.connect(self)
 
@@ -62,6 +72,8 @@ class RecordingLeader:
 
     async def wait_until_drained(self, name: str, revision: str, grace_seconds: float) -> bool:
         self.waits.append((name, revision, grace_seconds))
+        if self.problem is not None:
+            raise self.problem
         await self.drained.wait()
         return True
 
@@ -340,3 +352,97 @@ async def test_an_instance_of_a_revision_that_the_node_does_not_know_yet_starts_
     leader.assign(Assignment("later-1", NODE, "default/later-00001", "uid-later-00001", 1000.0))
     await over_tables.store.create(kinds.REVISION.id, body("later-00001"))
     await leader.reaches(LifecycleState.READY, "later-1")
+
+
+async def test_an_instance_ends_although_the_leader_fails_to_wait_for_its_requests(over_tables: OverTables) -> None:
+    leader = await over_tables.lead()
+    await serving(leader)
+    leader.problem = RuntimeError("a bug")
+    leader.assign(then("removed", 2))
+    await eventually(lambda: leader.removed == ["hello-1"], condition="its end is reported")
+    assert not over_tables.engine.instances
+
+
+async def assigned_while_down(node: InMemory, goal: Goal) -> tuple[str, LinkTables]:
+    """Arm an instance, and assign it before the node reads its assignments; returns its name."""
+    candidate = ArmingCandidate(UID, node.kubelet.deps.clock())
+    node.kubelet.armed.follow(lambda: [candidate])
+    await eventually(lambda: node.kubelet.armed.armed(), condition="one is armed")
+    node.kubelet.armed.follow(None)
+    name, tables = node.kubelet.armed.armed()[0].spec.name, LinkTables.of(node.redis)
+    await tables.assignments.put(name, msgspec.structs.replace(ASSIGNED, instance=name, goal=goal))
+    node_tables = NodeTables(node.kubelet, tables, node.kubelet.deps.clock)
+    await node_tables.last_published()
+    node.spawn(node_tables.run())
+    await node_tables.compared.wait()
+    return name, tables
+
+
+async def test_an_armed_instance_that_was_assigned_while_its_node_was_down_is_released(redis_url: str) -> None:
+    async with running(InMemory, redis_url) as node:
+        name, tables = await assigned_while_down(node, "serving")
+        link = TableLink(tables, lambda node: node == NODE)
+        node.spawn(link.run())
+        await link.synced()
+        report = await RecordingLeader(link).reaches(LifecycleState.READY, name)
+        assert report.was_armed
+
+
+async def test_an_armed_instance_that_is_not_needed_any_more_ends(redis_url: str) -> None:
+    async with running(InMemory, redis_url) as node:
+        name, tables = await assigned_while_down(node, "removed")
+
+        async def reported() -> bool:
+            _, members = await tables.members.snapshot()
+            return name in members and members[name][1].state == "REMOVED"
+
+        await eventually(lambda: not node.engine.instances, condition="nothing of it is left")
+        await eventually(reported, condition="its end is reported")
+
+
+async def test_a_node_that_gets_no_instances_prepares_nothing(over_tables: OverTables) -> None:
+    recent = RecentRevision(UID, over_tables.kubelet.deps.clock())
+    for node in (NODE, "gone"):
+        await over_tables.tables.preparations.put(node, Preparation(3, (recent,)))
+    await eventually(lambda: over_tables.kubelet.armed.armed(), condition="one is armed")
+    leader = await over_tables.lead()
+    assert isinstance(leader.link, TableLink)
+    leader.link.prepare_only([])
+    await eventually(lambda: not over_tables.engine.instances, condition="none is armed")
+    leader.link.forget("gone")
+
+    async def forgotten() -> bool:
+        _, entries = await over_tables.tables.preparations.snapshot()
+        return {node: entry for node, (_, entry) in entries.items()} == {NODE: Preparation()}
+
+    await eventually(forgotten, condition="the entry of an earlier leader is removed")
+
+
+async def test_a_table_is_written_once_redis_permits_it(redis_url: str) -> None:
+    async with connected(redis_url, "link-test") as redis, asyncio.TaskGroup() as tasks:
+        await redis.execute("ACL", "SETUSER", "old", "on", ">secret", "~*", "&*", "+@all", "-hset")
+        parts = urlsplit(redis_url)
+        url = parts._replace(netloc=f"old:secret@{parts.hostname}:{parts.port}").geturl()
+        async with connected(url, "link-test") as limited:
+            entry = nodes.Node("n9", "192.0.2.9", 1, 1, 1.0, 1, "v1")
+            table = RedisTable(limited, NODES, nodes.Node)
+            heartbeats = Heartbeats(limited, NODES)
+            outbox = Outbox(table)
+            outbox.put("n8", entry)
+            registration = NodeRegistration(heartbeats, table, lambda: entry)
+            running = [tasks.create_task(outbox.run()), tasks.create_task(registration.run())]
+            with structlog.testing.capture_logs() as logs:
+                await eventually(
+                    lambda: {"table not written yet", "node not registered yet"} <= {each["event"] for each in logs},
+                    condition="both are refused",
+                )
+                await redis.execute("ACL", "SETUSER", "old", "+@all")
+
+                async def written() -> bool:
+                    _, entries = await table.snapshot()
+                    return {"n8", "n9"} <= set(entries)
+
+                await eventually(written, condition="both are written")
+            for task in running:
+                task.cancel()
+        await redis.execute("ACL", "DELUSER", "old")

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from autoscaler.link.cluster import preferred_node
 from knoll.messages.assignments import ASSIGNMENTS
 from knoll.messages.members import MEMBERS
 from knoll.redis import keys
@@ -375,3 +376,71 @@ async def test_after_any_sequence_of_failures_exactly_the_required_number_runs(c
     await eventually(lambda: any(each.leads for each in cluster.machines.values()), condition="one leads")
     await cluster.registered("n1", "n2", "n3")
     await cluster.ready(key, 3)
+
+
+async def at_zero_and_armed_on(cluster: Cluster, node: str) -> str:
+    """Have an instance of a Revision at zero armed on a node; returns `namespace/name`."""
+    for machine in cluster.machines.values():
+        machine.armed_instances = 3
+    await cluster.start()
+    names = (f"r{number}-00001" for number in range(100))
+    name = next(name for name in names if preferred_node(f"uid-{name}", list(cluster.machines)) == node)
+    key = await cluster.apply(name, annotations={"autoscaling.knative.dev/window": "1s"})
+    leader = cluster.leader.node
+    assert leader is not None
+
+    def is_armed() -> bool:
+        return bool(armed_on(cluster, node)) and any(scaler.armed_count for scaler in leader.scalers.values())
+
+    await eventually(is_armed, condition=f"one instance is armed on {node}")
+    return key
+
+
+def armed_on(cluster: Cluster, node: str) -> list[str]:
+    instances = cluster.machines[node].engine.instances
+    return [name for name, each in instances.items() if each.state() == "armed"]
+
+
+async def test_an_instance_that_is_armed_on_a_cordoned_node_starts_nowhere(cluster: Cluster) -> None:
+    key = await at_zero_and_armed_on(cluster, "n2")
+    armed = armed_on(cluster, "n2")
+    await cordon(cluster, "n2")
+    await cluster.poke(key)
+    (endpoint,) = await cluster.ready(key, 1)
+    assert endpoint.node != "n2"
+    assert endpoint.id not in armed
+
+
+async def test_a_node_that_is_cordoned_while_an_armed_instance_waits_keeps_its_name(cluster: Cluster) -> None:
+    key = await at_zero_and_armed_on(cluster, "n2")
+    armed = armed_on(cluster, "n2")
+    leader, placer = cluster.leader.node, cluster.leader.placer
+    assert leader is not None
+    assert placer is not None
+    (scaler,) = leader.scalers.values()
+    placer.per_node = 0
+    await cluster.poke(key)
+    await eventually(lambda: list(scaler.instances) == armed, condition="the armed instance waits")
+    await cordon(cluster, "n2")
+    await eventually(lambda: list(scaler.instances) != armed, condition="another instance replaces it")
+    placer.per_node = 1
+    (endpoint,) = await cluster.ready(key, 1)
+    assert endpoint.node != "n2"
+    assert endpoint.id not in armed
+
+
+async def test_a_cordoned_node_arms_nothing(cluster: Cluster) -> None:
+    await at_zero_and_armed_on(cluster, "n2")
+    await cordon(cluster, "n2")
+    await eventually(lambda: not armed_on(cluster, "n2"), condition="n2 has no armed instance")
+    await eventually(lambda: armed_on(cluster, "n1") + armed_on(cluster, "n3"), condition="another node has one")
+
+
+@pytest.mark.parametrize("node", ["n1", "n3"])
+async def test_the_first_instance_starts_on_the_machine_that_asked(cluster: Cluster, node: str) -> None:
+    await cluster.start()
+    key = await cluster.apply(annotations={"autoscaling.knative.dev/window": "1s"})
+    await cluster.ready(key, 1)
+    await eventually(lambda: not any(machine.instances() for machine in cluster.machines.values()))
+    await cluster.poke(key, node)
+    await cluster.ready(key, 1, on={node})
