@@ -16,6 +16,7 @@ import tempfile
 import time
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
+from typing import cast
 
 import httptools
 import httpx
@@ -44,8 +45,7 @@ class Watch(asyncio.Protocol):
         self.open = True
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        transport.write(self._head)
+        cast(asyncio.Transport, transport).write(self._head)
 
     def data_received(self, data: bytes) -> None:
         self._parser.feed_data(data)
@@ -70,8 +70,7 @@ class HalfHead(asyncio.Protocol):
         self.open = True
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        transport.write(b"GET /api HTTP/1.1\r\nHost: loc")
+        cast(asyncio.Transport, transport).write(b"GET /api HTTP/1.1\r\nHost: loc")
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.open = False
