@@ -129,8 +129,12 @@ class Kubectl:
         """Run to the end, whatever the exit code is."""
         command, environment = self.command(*arguments)
         pipe = asyncio.subprocess.PIPE
-        process = await asyncio.create_subprocess_exec(*command, stdin=pipe, stdout=pipe, stderr=pipe, env=environment)
-        out, err = await asyncio.wait_for(process.communicate(stdin.encode()), 60)
+        # Without input there is no pipe: a command may end before nothing is written to it, which uvloop rejects.
+        reading = pipe if stdin else asyncio.subprocess.DEVNULL
+        process = await asyncio.create_subprocess_exec(
+            *command, stdin=reading, stdout=pipe, stderr=pipe, env=environment
+        )
+        out, err = await asyncio.wait_for(process.communicate(stdin.encode() or None), 60)
         return Output(process.returncode or 0, out.decode(), err.decode())
 
     async def __call__(self, *arguments: str, stdin: str = "") -> str:

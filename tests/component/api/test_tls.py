@@ -49,10 +49,11 @@ class Process:
 
 async def _run(*command: str, environment: dict[str, str], stdin: str = "") -> str:
     pipe = asyncio.subprocess.PIPE
+    reading = pipe if stdin else asyncio.subprocess.DEVNULL
     process = await asyncio.create_subprocess_exec(
-        *command, stdin=pipe, stdout=pipe, stderr=asyncio.subprocess.STDOUT, env=environment
+        *command, stdin=reading, stdout=pipe, stderr=asyncio.subprocess.STDOUT, env=environment
     )
-    out, _ = await asyncio.wait_for(process.communicate(stdin.encode()), 60)
+    out, _ = await asyncio.wait_for(process.communicate(stdin.encode() or None), 60)
     return out.decode()
 
 
