@@ -11,7 +11,6 @@ import pytest
 from cryptography import x509
 from structlog.testing import capture_logs
 
-from api import authority
 from api.app import create_app
 from api.http import own_certificate, server
 from api.http.connections import Connections
@@ -20,34 +19,17 @@ from knoll.auth import certificates
 from knoll.cluster.agent import Agent
 from knoll.cluster.forwarder import Egress, Remote
 from knoll.cluster.node_folder import NodeFolder, protocol
-from knoll.process.settings import AgentSettings, ApiSettings
-from knoll.redis.client import RedisClient, connected
-from knoll.store.redis_store import RedisStore
+from knoll.process.settings import AgentSettings
+from knoll.redis.client import RedisClient
 from knoll.values.kinds import SERVICE_ACCOUNT
 from tests.component.api import test_machines
-from tests.component.api.conftest import Running, serving
+from tests.component.api.conftest import Running
 from tests.component.cluster.certified import machine
 from tests.component.cluster.test_forwarder import echo
 from tests.conftest import free_port
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.redis
-
-
-@pytest.fixture
-async def redis(redis_url: str) -> AsyncIterator[RedisClient]:
-    async with connected(redis_url, "test") as client:
-        yield client
-
-
-@pytest.fixture
-async def api(redis: RedisClient, tmp_path: Path) -> AsyncIterator[Running]:
-    settings = ApiSettings(uploads_dir=tmp_path / "uploads", state_dir=tmp_path / "state")
-    store = RedisStore(redis)
-    await authority.synchronise(store, settings.state_dir, datetime.now(UTC))
-    async with serving(store, settings, redis) as running:
-        yield running
-    await store.close()
 
 
 @contextlib.asynccontextmanager

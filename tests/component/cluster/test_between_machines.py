@@ -20,7 +20,7 @@ from knoll.cluster.agent import Agent
 from knoll.cluster.node_folder import NodeFolder
 from knoll.messages.nodes import NODES, Node
 from knoll.process.settings import AgentSettings, ApiSettings, BuilderSettings
-from knoll.redis.client import RedisClient, connected
+from knoll.redis.client import RedisClient
 from knoll.store.redis_store import RedisStore
 from knoll.tables.redis_tables import RedisTable
 from knoll.values import kinds
@@ -33,12 +33,6 @@ from tests.conftest import free_port
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.redis
-
-
-@pytest.fixture
-async def redis(redis_url: str) -> AsyncIterator[RedisClient]:
-    async with connected(redis_url, "test") as client:
-        yield client
 
 
 @dataclass

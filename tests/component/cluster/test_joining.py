@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from api import authority
 from api.http import own_certificate
 from knoll.auth import certificates
 from knoll.auth.join_tokens import JoinToken
@@ -18,32 +17,14 @@ from knoll.cli import cluster_checks
 from knoll.cluster import joining
 from knoll.cluster.joining import JoinError
 from knoll.cluster.node_folder import NodeFolder
-from knoll.process.settings import ApiSettings
-from knoll.redis.client import RedisClient, connected
-from knoll.store.redis_store import RedisStore
+from knoll.redis.client import RedisClient
 from knoll.values.errors import BadRequestError
 from tests.component.api import test_machines
-from tests.component.api.conftest import Running, serving
+from tests.component.api.conftest import Running
 from tests.component.cluster.test_agent import secure
 from tests.conftest import free_port
 
 pytestmark = pytest.mark.redis
-
-
-@pytest.fixture
-async def redis(redis_url: str) -> AsyncIterator[RedisClient]:
-    async with connected(redis_url, "test") as client:
-        yield client
-
-
-@pytest.fixture
-async def api(redis: RedisClient, tmp_path: Path) -> AsyncIterator[Running]:
-    settings = ApiSettings(uploads_dir=tmp_path / "uploads", state_dir=tmp_path / "state")
-    store = RedisStore(redis)
-    await authority.synchronise(store, settings.state_dir, datetime.now(UTC))
-    async with serving(store, settings, redis) as running:
-        yield running
-    await store.close()
 
 
 async def joined(url: str, pin: str, token: JoinToken, folder: NodeFolder, name: str = "n2") -> bytes:

@@ -14,9 +14,7 @@ from knoll.cluster.node_folder import NodeFolder
 from knoll.values.errors import ConflictError, NotFoundError
 from tests.component.api import test_machines
 from tests.component.api.conftest import Running
-from tests.component.cluster.test_agent import api, redis
 
-__all__ = ["api", "redis"]
 pytestmark = pytest.mark.redis
 
 _DOCKER = """#!/bin/sh
