@@ -1,6 +1,7 @@
 """docs/how-to/redis-replicas/compose.yaml: three Redis and three sentinels on this machine, as a reader starts them."""
 
 import asyncio
+import itertools
 import shutil
 import subprocess
 import uuid
@@ -73,7 +74,7 @@ async def test_what_was_written_survives_the_primary_and_a_restart_of_everything
     async with connected(settings.redis_url, "test") as redis:
         store = RedisStore(redis)
         await eventually(lambda: is_safe(redis), within=60)
-        numbers = iter(range(1000))
+        numbers = itertools.count()
         written: list[str] = []
 
         async def write() -> bool:
