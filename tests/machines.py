@@ -51,7 +51,7 @@ def available() -> bool:
 class Site:
     """Where machines keep their resources. The names are fixed, so that a run can remove what a killed run left."""
 
-    prefix: str = "knoll-lab"
+    prefix: str = os.environ.get("KNOLL_TEST_SITE", "knoll-lab")
     """Prefix of the names of network namespaces; name of the control group and the folder."""
     network: str = "10.77.0"
 

@@ -1,5 +1,6 @@
 """Instances that start and do not become ready, or stop being so: what is done, and what users see of it."""
 
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -187,7 +188,7 @@ async def test_each_instance_that_becomes_ready_restarts_the_progress_deadline(h
 
 
 async def test_what_is_ready_is_not_ended_by_the_progress_deadline(harness: AutoscalerHarness) -> None:
-    count = iter(range(10))
+    count = itertools.count()
     harness.engine.behave = lambda _: FakeProgram(listens_after=None if next(count) else 0.0)
     await harness.start()
     annotations = {"serving.knative.dev/progress-deadline": "1s", "autoscaling.knative.dev/min-scale": "2"}

@@ -77,11 +77,11 @@ def test_what_a_machine_may_use_of_the_cpu_is_limited(lab: Machines) -> None:
     assert limited < free
 
 
-OTHER = Site("knoll-lab2", "10.78.0")
+OTHER = Site(f"{SITE.prefix}2", "10.78.0")
 KILLED = """
 import time
-from tests.machines import Site, machines
-with machines(1, site=Site("knoll-lab2", "10.78.0")):
+from tests.machines import SITE, Site, machines
+with machines(1, site=Site(f"{SITE.prefix}2", "10.78.0")):
     print("up", flush=True)
     time.sleep(1000)
 """

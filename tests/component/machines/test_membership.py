@@ -4,7 +4,7 @@ import pytest
 
 from autoscaler.placement.swarm import membership, reservation_image
 from autoscaler.placement.swarm.membership import member
-from tests.machines import Machines, Site, machines
+from tests.machines import SITE, Machines, Site, machines
 from tests.waiting import eventually
 
 pytestmark = [pytest.mark.docker, pytest.mark.machines]
@@ -34,7 +34,7 @@ async def test_an_image_that_was_removed_is_loaded_again(swarm_lab: Machines, mo
 
 
 async def test_a_machine_that_is_in_no_swarm_has_no_id_and_places_nothing() -> None:
-    with machines(1, site=Site("knoll-lab3", "10.79.0")) as others:
+    with machines(1, site=Site(f"{SITE.prefix}3", "10.79.0")) as others:
         async with member(others[1].socket) as own:
             assert own.id == ""
             assert not own.is_manager

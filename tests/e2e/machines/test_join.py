@@ -1,93 +1,41 @@
 """Makes a cluster of two new machines with the commands of docs/how-to/several-machines.md."""
 
 import json
-import os
-import shutil
-import subprocess
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
 
 import pytest
 
-from knoll.cluster import bundle
-from knoll.process.settings import BUILDKIT_IMAGE
+from tests.clusters import Shell, begin_cluster, join, load_images, missing_images, single_machine
 from tests.conftest import need
-from tests.machines import Machine, Machines, Site, available, machines
+from tests.machines import SITE, Machines, Site, available, machines
 from tests.waiting import eventually_sync
 
-ROOT = Path(__file__).parents[3]
-IMAGE = os.environ.get("KNOLL_TEST_IMAGE", "knoll")
-IMAGES = (IMAGE, "redis:8", BUILDKIT_IMAGE)
-SITE = Site("knoll-lab4", "10.80.0")
+OWN_SITE = Site(f"{SITE.prefix}4", "10.80.0")
 """Of its own: other tests may keep the usual one as long as they run."""
-SECONDS = 300
 pytestmark = [pytest.mark.docker, pytest.mark.machines]
 
 
 @pytest.fixture(scope="module")
-def site() -> Iterator[Machines]:
+def lab() -> Iterator[Machines]:
     need("MACHINES", available())
-    missing = [
-        name for name in IMAGES if subprocess.run(["docker", "image", "inspect", name], capture_output=True).returncode
-    ]
-    need("PLATFORM_IMAGE", not missing)
-    with machines(2, site=SITE) as started:
-        archive = started[1].site.folder / "images.tar"
-        subprocess.run(["docker", "save", "--output", str(archive), *IMAGES], check=True)
+    need("PLATFORM_IMAGE", not missing_images())
+    with machines(2, site=OWN_SITE) as started:
         # The second machine has no image: it gets all of them from the first.
-        started[1].docker("load", "--input", str(archive))
-        archive.unlink()
+        load_images(started[1])
         yield started
 
 
-class Shell:
-    """A user's shell on a machine."""
-
-    def __init__(self, machine: Machine) -> None:
-        self.machine = machine
-        self.folder = machine.folder / "platform"
-        self.home = machine.folder / "home"
-        self.transcript: list[str] = []
-
-    def __call__(self, *command: str, check: bool = True, cwd: Path | None = None, **more: Any) -> str:
-        environment = {
-            "PATH": f"{ROOT}/.venv/bin:{os.environ['PATH']}",
-            "HOME": str(self.home),
-            "DOCKER_HOST": "unix:///run/docker.sock",
-            "KNOLL_DATA": str(self.home / "data"),
-            **more,
-        }
-        # A command that enters another mount namespace begins in its root folder.
-        there = ("sh", "-c", 'cd "$0" && exec "$@"', str(cwd or self.machine.folder), *command)
-        done = self.machine.run(*there, check=False, env=environment, timeout=SECONDS)
-        self.transcript.append(f"{self.machine.name}$ {' '.join(command)}\n{done.stdout}{done.stderr}")
-        assert done.returncode == 0 or not check, "\n".join(self.transcript)[-6000:]
-        return done.stdout if check else done.stdout + done.stderr
-
-
 @pytest.fixture(scope="module")
-def first(site: Machines) -> Shell:
+def first(lab: Machines) -> Shell:
     """The first machine, with a platform on this machine alone."""
-    shell = Shell(site[1])
-    shell.home.mkdir()
-    for name in bundle.FILES:
-        (shell.folder / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(ROOT / name, shell.folder / name)
-    (shell.folder / ".env").write_text(f"KNOLL_IMAGE={IMAGE}\n")
-    shell("docker", "compose", "up", "--detach", "--no-build", "--wait", cwd=shell.folder)
-    return shell
+    return single_machine(lab[1])
 
 
 @pytest.fixture(scope="module")
-def cluster(site: Machines, first: Shell) -> tuple[Shell, Shell]:
+def cluster(lab: Machines, first: Shell) -> tuple[Shell, Shell]:
     """Both machines, as nodes of one platform."""
-    second = Shell(site[2])
-    second.home.mkdir()
-    first("knoll", "cluster", "init", "--address", site[1].address, "--name", "n1", cwd=first.folder)
-    line = first("knoll", "node", "join-command", cwd=first.folder).strip().removesuffix("sudo sh")
-    second("sh", "-c", f"{line} sh", KNOLL_HOME=str(second.machine.folder / "knoll"), KNOLL_NODE_NAME="n2")
-    return first, second
+    begin_cluster(first)
+    return first, join(first, lab[2])
 
 
 def test_the_single_machine_is_one_node_with_its_objects(first: Shell) -> None:
