@@ -39,6 +39,7 @@ def wiring(settings: FirewallSettings, resolvers: tuple[str, ...]) -> Wiring:
         gateways=settings.gateways,
         dns=str(settings.instance_dns or ""),
         own=settings.own_networks,
+        relays=settings.relays,
         resolvers=resolvers,
         build_bridge=settings.build_bridge,
     )

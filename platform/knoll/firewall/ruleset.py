@@ -51,6 +51,9 @@ class Wiring:
     """Address of the DNS server of instances; empty if they use the engine's."""
     own: tuple[str, ...] = ()
     """Parts of the instance network, in CIDR form, that the platform's own containers use."""
+    relays: tuple[str, ...] = ()
+    """Addresses on the instance network of activators that connect to those of other machines, which may be private:
+    the engine routes what leaves the machine through the instance network if its name sorts first."""
     resolvers: tuple[str, ...] = ()
     """Addresses of the machine's DNS servers; the engine's DNS server queries them from the container's address."""
     build_bridge: str = ""
@@ -135,7 +138,8 @@ def _instances(wiring: Wiring, policy: FirewallPolicy, resolved: HostAddresses) 
     # Ports that the engine publishes for the platform's own containers are open to all.
     published = [f"ct status dnat ip daddr {_networks(wiring.own)} accept"] if wiring.own else []
     yield _chain("to_instances", ["ct state established,related accept", *published, "drop"])
-    yield _chain("from_instances", [*own_address, *_ANSWERS, *platform, "goto egress"])
+    relays = [f"ip saddr {_networks(wiring.relays)} meta l4proto tcp accept"] if wiring.relays else []
+    yield _chain("from_instances", [*own_address, *_ANSWERS, *platform, *relays, "goto egress"])
     yield _chain("instances_to_host", [*own_address, *_ANSWERS, *platform, "jump listed", "goto refused"])
 
 

@@ -285,6 +285,8 @@ class FirewallSettings(CommonSettings, frozen=True, kw_only=True):
     """Comma-separated gateways that instances can reach, each `address:port`."""
     firewall_own_networks: str = ""
     """Comma-separated parts of the instance network that the platform's own containers use, such as `10.201.0.0/17`."""
+    firewall_relays: str = ""
+    """Comma-separated addresses on the instance network from which activators connect to those of other machines."""
     instance_dns: str | None = None
     """Address of the DNS server of instances, which resolves cluster-local names; without it, the engine's is used."""
     build_bridge: Annotated[str, Meta(max_length=15)] = ""
@@ -293,15 +295,21 @@ class FirewallSettings(CommonSettings, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         _check_address("instance_dns", self.instance_dns)
         try:
-            self.gateways, self.own_networks  # noqa: B018
+            self.gateways, self.own_networks, self.relays  # noqa: B018
         except ValueError as error:
-            raise ValueError(f"{PREFIX}FIREWALL_GATEWAYS or {PREFIX}FIREWALL_OWN_NETWORKS: {error}") from None
+            names = f"{PREFIX}FIREWALL_GATEWAYS, {PREFIX}FIREWALL_OWN_NETWORKS or {PREFIX}FIREWALL_RELAYS"
+            raise ValueError(f"{names}: {error}") from None
 
     @property
     def gateways(self) -> tuple[tuple[str, int], ...]:
         """Address and port of each gateway. Raises: ValueError."""
         pairs = [each.strip().rpartition(":") for each in self.firewall_gateways.split(",") if each.strip()]
         return tuple((str(IPv4Address(address)), int(port)) for address, _, port in pairs)
+
+    @property
+    def relays(self) -> tuple[str, ...]:
+        """Addresses of the activators on the instance network. Raises: ValueError."""
+        return tuple(str(IPv4Address(each.strip())) for each in self.firewall_relays.split(",") if each.strip())
 
     @property
     def own_networks(self) -> tuple[str, ...]:

@@ -82,6 +82,7 @@ class Firewall:
             "KNOLL_FIREWALL_SOCKET": str(self.socket),
             "KNOLL_FIREWALL_GATEWAYS": f"{hosts.GATEWAY}:80,{hosts.MACHINE}:80",
             "KNOLL_FIREWALL_OWN_NETWORKS": hosts.OWN,
+            "KNOLL_FIREWALL_RELAYS": hosts.GATEWAY,
             "KNOLL_INSTANCE_DNS": hosts.NAMES,
             "KNOLL_BUILD_BRIDGE": hosts.BUILD_BRIDGE,
         }

@@ -87,6 +87,14 @@ def test_each_address_has_the_egress_of_its_namespace(
             assert read[targets[0]][-1] == ("accept" if namespace.egress == "allow" else "goto refused")
 
 
+def test_only_relays_open_connections_to_private_addresses() -> None:
+    policy = FirewallPolicy(bridge="b", subnets=("10.201.0.0/16",))
+    rule = "ip saddr { 10.201.0.2/32 } meta l4proto tcp accept"
+    relays = Wiring("knoll", own=("10.201.0.0/17",), relays=("10.201.0.2",))
+    assert chains(ruleset(relays, policy, {}))["from_instances"][-2:] == [rule, "goto egress"]
+    assert rule not in ruleset(WIRING, policy, {})
+
+
 def test_a_host_that_has_no_address_opens_nothing() -> None:
     policy = FirewallPolicy(bridge="b", subnets=("10.201.0.0/16",), allow=(EgressRule("db.example.com", 5432),))
     assert "5432" not in ruleset(WIRING, policy, {})
