@@ -32,6 +32,8 @@ class Breaker(Generic[W, S]):
         """
         self.candidates: Sequence[S] = ()
         """Endpoints that may be picked."""
+        self.sole: S | None = None
+        """The only endpoint, if it has no limit: it gets every request, so that callers need no `enter`."""
         self.queue: OrderedDict[W, None] = OrderedDict()
         self.depth = depth
         self._draw = draw
@@ -94,6 +96,7 @@ class Breaker(Generic[W, S]):
         """
         self.candidates = candidates
         self._choose = policy(limit)
+        self.sole = candidates[0] if len(candidates) == 1 and not limit else None
         if local and local < len(candidates):
             self._choose = local_first(candidates, local, self._choose)
         return self.dispatch()

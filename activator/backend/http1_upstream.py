@@ -230,14 +230,23 @@ class Http1Upstream(asyncio.Protocol):
         self._keep_alive = head.keep_alive
         if head.keep_alive_seconds:
             self.keep_alive_seconds = max(0.0, head.keep_alive_seconds - 1.0)
-        if length != len(rest) or exchange.head.is_head or head.status in (204, 304):
-            if exchange.head.is_head or head.status in (204, 304):
+        if length != len(rest) or not head.has_body or exchange.head.is_head:
+            if exchange.head.is_head or not head.has_body:
                 self._end(exchange, rest)
                 exchange.response_head(head, b"", True)
             else:
                 self._begin_body(exchange, head, rest)
             return
-        self._end(exchange, b"")
+        endpoint = self._endpoint
+        if head.keep_alive and self._request_sent and not endpoint.retired and not endpoint.waiting:
+            # As `_end`; most responses are complete like this one.
+            self.exchange = exchange.upstream = None
+            self._stage = _IDLE
+            self._reused = True
+            self.idle_since = exchange.proxy.now
+            endpoint.idle.append(self)
+        else:
+            self._end(exchange, b"")
         exchange.response_head(head, rest, True)
 
     def _begin_body(self, exchange: ProxiedRequest, head: ResponseHead, rest: bytes) -> None:

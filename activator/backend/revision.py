@@ -246,9 +246,14 @@ class RevisionBackend:
     def release(self, endpoint: Backend) -> None:
         """Release the slot of a request; the next one in the queue gets it."""
         endpoint.release_slot()
+        if self.awaited_by_others or self.breaker.queue:
+            self.slot_released(endpoint)
+
+    def slot_released(self, endpoint: Backend) -> None:
+        """Called after a slot was released for which requests are queued, here or elsewhere."""
         if self.awaited_by_others:
             self._share_slot(endpoint)
-        elif self.breaker.queue:
+        else:
             self.dispatch()
 
     def _share_slot(self, endpoint: Backend) -> None:

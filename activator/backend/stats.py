@@ -2,6 +2,7 @@
 
 import math
 from bisect import bisect_left
+from collections import defaultdict
 
 from knoll.messages.reports import RevisionReport, latency_bounds, latency_bucket
 
@@ -35,7 +36,7 @@ class Stats:
     """
 
     __slots__ = (
-        "_answers", "_area", "_buckets", "_cells", "_errors", "_last", "_latency", "_reported", "_seconds", "active",
+        "_answers", "_area", "_buckets", "_cells", "_errors", "_latency", "_reported", "_seconds", "_since", "active",
         "arrived", "codes", "cold", "queued",
     )  # fmt: skip
 
@@ -44,7 +45,7 @@ class Stats:
         """Requests in flight or queued."""
         self.arrived = 0
         """Since the last report."""
-        self.codes: dict[int, int] = {}
+        self.codes: dict[int, int] = defaultdict(int)
         """Ended requests by status, since the process started."""
         self._latency = Histogram()
         self.queued = Histogram()
@@ -57,7 +58,9 @@ class Stats:
         """Responses by cell that are not yet in `_buckets` and the histogram; `_seconds` has their total duration."""
         self._seconds = 0.0
         self._area = 0.0
-        self._last = now
+        """Request seconds since the last report, less those of requests that are active now."""
+        self._since = now
+        """Time of the last report."""
         self._reported = False
 
     @property
@@ -72,17 +75,15 @@ class Stats:
         return self._latency
 
     def enter(self, now: float) -> None:
-        self._area += self.active * (now - self._last)
-        self._last = now
+        self._area -= now - self._since
         self.active += 1
         self.arrived += 1
 
     def leave(self, now: float, began: float, status: int) -> None:
         """Args: began: when it entered. status: 0 if there was no response."""
-        self._area += self.active * (now - self._last)
-        self._last = now
+        self._area += now - self._since
         self.active -= 1
-        self.codes[status] = self.codes.get(status, 0) + 1
+        self.codes[status] += 1
         seconds = now - began
         if status < 200:
             self._latency.add(seconds)
@@ -112,9 +113,9 @@ class Stats:
     ) -> RevisionReport | None:
         """Return the counts since the last report, `period` seconds ago; None if both reports would be empty."""
         self._spread_cells()
-        area = self._area + self.active * (now - self._last)
+        area = max(0.0, self._area + self.active * (now - self._since))  # sums of floats may be a little below
         requests = self.arrived
-        self._area, self._last, self.arrived = 0.0, now, 0
+        self._area, self._since, self.arrived = 0.0, now, 0
         answers, errors, buckets = self._answers, self._errors, self._buckets
         self._answers, self._errors, self._buckets = 0, 0, {}
         active = bool(area or requests or self.active or answers)

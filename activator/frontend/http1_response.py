@@ -27,7 +27,7 @@ class Http1ResponseWriter(Exchange):
     def write_response(self, head: ResponseHead, data: bytes, done: bool, trailers: bytes) -> None:
         request = self.head
         wire = head.plain if request.keep_alive and request.version and not self._closing else self._plain_close(head)
-        if request.is_head or head.status == 204 or head.status == 304:
+        if request.is_head or not head.has_body:
             self._framing = _BY_LENGTH
             self._write(wire)
         elif head.length >= 0:

@@ -142,15 +142,16 @@ class Http1Connection(Http1ResponseWriter, asyncio.Protocol):
             mode = self._mode
             if mode == _HEAD:
                 memo = self._last_head
-                if memo is not None and not self._buffer and data.startswith(memo.wire):
+                if memo is not None and data == memo.wire and not memo.length and not self._buffer:
                     self.head = memo
                     self.outgoing = self._last_outgoing
-                    if len(data) == len(memo.wire) and not memo.length:
-                        self.body_done = True
-                        self._mode = _BUSY
-                        self.begin()
-                    else:
-                        self._start(memo, data[len(memo.wire) :])
+                    self.body_done = True
+                    self._mode = _BUSY
+                    self.begin()
+                elif memo is not None and data.startswith(memo.wire) and not self._buffer:
+                    self.head = memo
+                    self.outgoing = self._last_outgoing
+                    self._start(memo, data[len(memo.wire) :])
                 elif self._expects_plain and not self._buffer and data.endswith(b"\r\n\r\n"):
                     self._read_plain_head(data)
                 else:
@@ -428,7 +429,7 @@ class Http1Connection(Http1ResponseWriter, asyncio.Protocol):
 
     def finished(self) -> None:
         mode = self._mode
-        if mode in (_BUSY, _TUNNEL):
+        if mode == _BUSY or mode == _TUNNEL:  # without a tuple, which would be built for each request
             if self._closing:
                 self._transport.close()
                 return

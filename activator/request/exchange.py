@@ -118,20 +118,31 @@ class Exchange(ClientSide):
         if not revision.tracked:
             proxy.track(revision)
         revision.stats.enter(now)
-        proxy.add_request(self)
-        try:
-            endpoint = revision.breaker.enter(self)
-        except QueueFullError as error:
-            self._fail(proxy.overload_status, str(error))
-            return
-        if endpoint is None:
-            self._wait(now)
-            return
+        requests = proxy.requests
+        if not requests:
+            proxy.first_request()
+        requests[self] = None
+        endpoint = revision.breaker.sole
+        if endpoint is not None:
+            endpoint.in_flight += 1
+        else:
+            try:
+                endpoint = revision.breaker.enter(self)
+            except QueueFullError as error:
+                self._fail(proxy.overload_status, str(error))
+                return
+            if endpoint is None:
+                self._wait(now)
+                return
         self.state = SENT
         self.endpoint = endpoint
         self.started = now
         self.deadline = now + revision.response_timeout
-        endpoint.forward(self)
+        idle = endpoint.idle
+        if idle and not endpoint.h2c:
+            idle.pop().start(self)  # as `forward`
+        else:
+            endpoint.forward(self)
 
     def _wait(self, now: float) -> None:
         self.state = QUEUED
@@ -448,7 +459,9 @@ class Exchange(ClientSide):
                 if tunnel:
                     endpoint.tunnels -= 1
                     self.frames = None
-                revision.release(endpoint)
+                endpoint.release_slot()  # as `revision.release`
+                if revision.awaited_by_others or revision.breaker.queue:
+                    revision.slot_released(endpoint)
         if self.pending_size or self._was_queued or self._resent:
             self.pending, self.pending_size, self.trailers = [], 0, b""
             self._was_queued = self._cold_start = self._resent = False

@@ -283,11 +283,9 @@ class ProxyState:
             await asyncio.sleep(0.05)
         return not self.connections
 
-    def add_request(self, request: ProxiedRequest) -> None:
-        """A request was routed."""
-        if not self.requests:
-            self._requested.set()
-        self.requests[request] = None
+    def first_request(self) -> None:
+        """A request is added to `requests`, which was empty."""
+        self._requested.set()
 
     def add_connection(self, connection: ClientConnection) -> None:
         """A client connected."""

@@ -145,7 +145,9 @@ class RequestHead:
 class ResponseHead:
     """The parsed head of a response."""
 
-    __slots__ = ("block", "keep_alive", "keep_alive_seconds", "length", "plain", "reason", "status", "upgrade", "wire")
+    __slots__ = (
+        "block", "has_body", "keep_alive", "keep_alive_seconds", "length", "plain", "reason", "status", "upgrade", "wire",
+    )  # fmt: skip
 
     def __init__(self, status: int, reason: bytes, block: bytes, length: int) -> None:
         self.wire = b""
@@ -155,6 +157,8 @@ class ResponseHead:
         """Field lines to forward, without those that frame the body."""
         self.length = length
         """Bytes of the body, CHUNKED or UNTIL_CLOSE, as the head declares, also for HEAD and 304."""
+        self.has_body = status != 204 and status != 304
+        """Whether its status allows a body; a response to HEAD has none in any case."""
         self.keep_alive = True
         self.keep_alive_seconds = 0
         """Seconds that the instance keeps an idle connection (`Keep-Alive: timeout=`); 0 if it did not declare any."""
