@@ -87,6 +87,11 @@ class UpstreamEndpoint(Http1ConnectionPool):
         """Whether requests can be sent to it now."""
         return True
 
+    @property
+    def failed(self) -> bool:
+        """Whether its node did not respond lately; always False for instances of this node."""
+        return False
+
     def take_slot(self) -> bool:
         """See `load_balancer.EndpointCandidate`."""
         if self.limit and self.in_flight >= self.limit:

@@ -5,6 +5,7 @@ owner of the instance has a slot and a connection: a body that was sent could no
 """
 
 import asyncio
+import socket
 from collections.abc import Callable
 from typing import Protocol
 
@@ -13,10 +14,23 @@ from activator.interfaces import ProxiedRequest
 from activator.wire.callback_guard import guarded, report_error
 from activator.wire.chunked import chunk, last_chunk
 from activator.wire.http1_parser import CHUNKED
+from activator.wire.node_socket import silence
 from activator.wire.relay_lines import MARK, MAX_LINE, Mode, Verb, parse_statement, request_line
 
 SlotFree = Callable[[str, str], bool]
 """Called with a revision and an instance that has a free slot again; returns whether a request was queued for it."""
+
+
+class RelayPool(Http1Pool, Protocol):
+    """The connections to the node."""
+
+    def connection_failed(self) -> None:
+        """Called when a connection ended with a request on it."""
+        ...
+
+    def connection_ended(self, connection: "RelayUpstream") -> None:
+        """Called when a connection has ended."""
+        ...
 
 
 class RelayTarget(Protocol):
@@ -31,7 +45,7 @@ class RelayUpstream(Http1Upstream):
 
     __slots__ = ("_held", "_pool", "_slot_free", "_statement", "ready")
 
-    def __init__(self, pool: Http1Pool, slot_free: SlotFree) -> None:
+    def __init__(self, pool: RelayPool, slot_free: SlotFree) -> None:
         super().__init__(pool)
         self.ready: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         """Whether the node accepts requests on this connection; set when it sends `ready` or the connection ends."""
@@ -72,6 +86,19 @@ class RelayUpstream(Http1Upstream):
         else:
             super().send(data, done, trailers)
 
+    # --- called by the pool
+
+    def silent_seconds(self) -> float:
+        """Return how long the other machine has neither sent nor acknowledged anything."""
+        connection: socket.socket | None = self._transport.get_extra_info("socket")
+        return silence(connection) if connection is not None and not self._transport.is_closing() else 0.0
+
+    @guarded
+    def lose(self) -> None:
+        """End the connection, because the other machine is lost."""
+        self._transport.abort()
+        self._ended(ConnectionError("its node does not respond"))
+
     # --- asyncio.Protocol
 
     def data_received(self, data: bytes) -> None:
@@ -87,9 +114,15 @@ class RelayUpstream(Http1Upstream):
 
     @guarded
     def connection_lost(self, error: Exception | None) -> None:
-        exchange = self.exchange
         if not self.ready.done():
             self.ready.set_result(False)
+        self._ended(error)
+
+    def _ended(self, error: Exception | None) -> None:
+        self._pool.connection_ended(self)
+        exchange = self.exchange
+        if exchange is not None:
+            self._pool.connection_failed()  # first, so that the request is sent elsewhere
         if exchange is None or not self.expects_head():
             super().connection_lost(error)
             return
@@ -98,7 +131,7 @@ class RelayUpstream(Http1Upstream):
             exchange.connection_refused(error or ConnectionError("its node closed the connection"))
         else:
             # Unlike an instance, a node may be lost at any time: an idempotent request is sent to another one.
-            exchange.upstream_lost("its node closed the connection", reused=True)
+            exchange.upstream_lost(str(error or "its node closed the connection"), reused=True)
 
     # --- lines from the owner of the instance
 

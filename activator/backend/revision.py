@@ -173,12 +173,14 @@ class RevisionBackend:
             self._admit(self.breaker.resize(local, self.policy.concurrency))
             return
         reachable = [each for each in usable if each.node and each.reachable]
+        if responding := [each for each in (*local, *reachable) if not each.failed]:
+            reachable = [each for each in responding if each.node]
         self.cold = not local and not reachable
         candidates = [*local, *(each for each in reachable if not each.busy)]
         self._admit(self.breaker.resize(candidates, self.policy.concurrency, len(local)))
 
     def nodes_changed(self) -> None:
-        """Called when the set of reachable nodes has changed."""
+        """Called when a node became reachable, failed or responds again."""
         if any(endpoint.node for endpoint in self.endpoints.values()):
             self._resize()
 

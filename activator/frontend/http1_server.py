@@ -33,6 +33,8 @@ MAX_AHEAD = 65_536
 """Bytes of pipelined requests that are read ahead."""
 
 _HEAD, _LENGTH, _CHUNKS, _BUSY, _TUNNEL, _LINGER = range(6)
+_WHOLE = (_BUSY, _TUNNEL)
+"""The request has been read to its end."""
 
 
 def _hung_up(transport: asyncio.Transport) -> bool:
@@ -429,7 +431,7 @@ class Http1Connection(Http1ResponseWriter, asyncio.Protocol):
 
     def finished(self) -> None:
         mode = self._mode
-        if mode == _BUSY or mode == _TUNNEL:  # without a tuple, which would be built for each request
+        if mode in _WHOLE:
             if self._closing:
                 self._transport.close()
                 return

@@ -9,13 +9,13 @@ from typing import cast
 
 import structlog
 
-from activator.backend.nodes import prepare
 from activator.frontend.http1_server import Http1Connection, peer_address
 from activator.interfaces import UpstreamConnection
 from activator.request.states import IDLE, SENT, TUNNEL
 from activator.wire.callback_guard import guarded
 from activator.wire.forwarding import Peer
 from activator.wire.http1_parser import MAX_CACHED_HEAD, MAX_HEAD, HeadError, read_request
+from activator.wire.node_socket import prepare
 from activator.wire.relay_lines import MAX_LINE, Mode, Target, Verb, parse_request, statement
 from knoll.auth.node_identity import node_name
 

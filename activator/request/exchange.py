@@ -351,7 +351,10 @@ class Exchange(ClientSide):
         again = unsent or (reused and self.head.idempotent)
         if again and not self._resent and self.state is SENT and self.can_be_resent() and endpoint is not None:
             self._resent = True
-            endpoint.forward(self, fresh=True)
+            if endpoint.node:
+                self.not_taken(busy=False)  # the node was lost, and not just a connection
+            else:
+                endpoint.forward(self, fresh=True)
             return
         if self.state is SENT:
             self._fail(502, f"the connection to the instance failed: {why}")

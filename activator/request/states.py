@@ -41,7 +41,7 @@ class RequestEvent(Enum):
     ALL_SLOTS_TAKEN = "all slots taken"  # begin
     LOCAL_RESPONSE = "local response"  # begin: no such host, a redirect, a full queue
     CONNECTION_REFUSED = "connection refused"  # connection_refused; another endpoint is tried
-    INSTANCE_BUSY = "instance busy"  # not_taken; its node has no free slot
+    INSTANCE_BUSY = "instance busy"  # not_taken; its node has no free slot, or was lost (once)
     CONNECTION_REFUSED_TOO_LONG = "connection refused too long"  # connection_refused, after RETRY_CONNECT_SECONDS
     RESPONSE_STARTED = "response started"  # response_head
     RESPONSE_COMPLETE = "response complete"  # response_head, response_body

@@ -146,7 +146,8 @@ class ResponseHead:
     """The parsed head of a response."""
 
     __slots__ = (
-        "block", "has_body", "keep_alive", "keep_alive_seconds", "length", "plain", "reason", "status", "upgrade", "wire",
+        "block", "has_body", "keep_alive", "keep_alive_seconds", "length", "plain", "reason", "status", "upgrade",
+        "wire",
     )  # fmt: skip
 
     def __init__(self, status: int, reason: bytes, block: bytes, length: int) -> None:

@@ -2,12 +2,16 @@
 
 import asyncio
 import contextlib
+import ctypes
+import socket
+import struct
 from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
 from activator.frontend.listeners import bind
 from activator.frontend.relay_listener import RelayListener
+from activator.frontend.relay_server import RelayConnection
 from activator.sync.node_certificate import AUTHORITY, CERTIFICATE, KEY, NodeCertificate
 from knoll.auth import certificates
 from knoll.auth.certificates import Issued
@@ -15,6 +19,9 @@ from knoll.messages.endpoints import Endpoint, RevisionEndpoints
 from knoll.messages.nodes import Node
 from knoll.messages.routing import RequestPolicy
 from tests.component.activator.stage import REVISION, App, Stage, staged
+
+SO_ATTACH_FILTER, SO_DETACH_FILTER = 26, 27
+BPF_RETURN = 0x06
 
 
 def new_authority() -> Issued:
@@ -41,6 +48,12 @@ def node(name: str, port: int) -> Node:
     return Node(name, "127.0.0.1", port, 1, cores=2, memory_bytes=1 << 30, version="1")
 
 
+def drop_input(connection: socket.socket) -> None:
+    """Make the kernel drop what arrives for a socket, before TCP acknowledges it (`man 7 socket`, SO_ATTACH_FILTER)."""
+    program = ctypes.create_string_buffer(struct.pack("HBBI", BPF_RETURN, 0, 0, 0))
+    connection.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, struct.pack("@HL", 1, ctypes.addressof(program)))
+
+
 class Machine:
     """One gateway with its relay."""
 
@@ -50,9 +63,14 @@ class Machine:
         self.gateway.nodes.name = name
         self.certificate = NodeCertificate(folder, self.gateway.nodes)
         self.listener = RelayListener(self.gateway, lambda: self.certificate.accepting)
-        socket = bind("127.0.0.1", 0)
-        self.relay_port = int(socket.getsockname()[1])
-        self.listener.open([socket])
+        self.socket = bind("127.0.0.1", 0)
+        self.relay_port = int(self.socket.getsockname()[1])
+        self.listener.open([self.socket])
+
+    @property
+    def relays(self) -> list[RelayConnection]:
+        """Connections of other nodes to it."""
+        return [each for each in self.gateway.connections if isinstance(each, RelayConnection)]
 
     def relayed(self, instance: str, revision: str = REVISION) -> int:
         endpoint = self.gateway.revision(revision).endpoints.get(instance)
@@ -72,6 +90,20 @@ class Machines:
 
     def __getitem__(self, number: int) -> Machine:
         return self.all[number]
+
+    def cut_off(self, machine: Machine) -> None:
+        """Drop everything between this machine and the others, without a reset."""
+        drop_input(machine.socket)
+        for connection in machine.relays:
+            drop_input(connection._transport.get_extra_info("socket"))
+        for other in self.all:
+            relay = other.gateway.nodes.relay(machine.name)
+            for upstream in relay._open if relay is not None else ():
+                drop_input(upstream._transport.get_extra_info("socket"))
+
+    def heal(self, machine: Machine) -> None:
+        """Let new connections through again."""
+        machine.socket.setsockopt(socket.SOL_SOCKET, SO_DETACH_FILTER, 0)
 
     def introduce(self) -> None:
         """Publish the table of nodes."""
