@@ -171,8 +171,8 @@ class FakeEngine:
         self.away = False
         self.listeners: set[asyncio.Queue[RuntimeEvent]] = set()
         self._failures: dict[str, list[KnollError]] = defaultdict(list)
-        # A network of its own for each engine: two may run side by side, each with all of its instances on one port.
-        self._network = random.randint(16, 254)
+        # Networks of its own for each engine: many may run side by side, each with all of its instances on one port.
+        self._network = random.randrange(16 << 8, 255 << 8)
         self._addresses = 0
 
     def server(self, name: str, container: str | None = None) -> FakeServer:
@@ -225,14 +225,11 @@ class FakeEngine:
         for queue in self.listeners:
             queue.put_nowait(event)
 
-    def use_network(self, number: int) -> None:
-        """Give instances addresses of 127.NUMBER.0.0/16, which no other engine of the test has."""
-        self._network = number
-
     def next_address(self) -> str:
         high, low = divmod(self._addresses, 250)
         self._addresses += 1
-        return f"127.{self._network}.{high % 250}.{low + 1}"
+        network, subnet = divmod(self._network + high, 256)
+        return f"127.{network}.{subnet}.{low + 1}"
 
     async def begin(self, container: FakeContainer) -> None:
         """Run a container's process."""

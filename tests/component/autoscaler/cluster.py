@@ -6,7 +6,6 @@ connection is cut first.
 
 import asyncio
 import contextlib
-import random
 import time
 from collections.abc import AsyncIterator
 from typing import Any
@@ -177,9 +176,6 @@ class Cluster:
     def __init__(self, redis: RedisClient, redis_url: str, names: tuple[str, ...] = ("n1", "n2", "n3")) -> None:
         self.redis, self.store = redis, RedisStore(redis)
         self.machines = {name: Machine(name, redis_url) for name in names}
-        first = random.randint(16, 200)
-        for number, machine in enumerate(self.machines.values()):
-            machine.engine.use_network(first + number)
         self.endpoints: RedisTable[RevisionEndpoints] = RedisTable(redis, ENDPOINTS, RevisionEndpoints)
         self.rows: RedisTable[RevisionInstances] = RedisTable(redis, INSTANCES, RevisionInstances)
         self.nodes: RedisTable[Node] = RedisTable(redis, NODES, Node)
