@@ -16,7 +16,7 @@ from knoll.messages.endpoints import RevisionEndpoints
 from knoll.messages.routing import RouteEntry
 from knoll.process.settings import ActivatorSettings
 from knoll.tables.protocol import FieldChange, Reset, Table
-from knoll.values.errors import StoreUnavailableError
+from knoll.values.errors import StoreForbiddenError, StoreUnavailableError
 
 log = structlog.get_logger()
 
@@ -84,7 +84,7 @@ class TableFollower:
                 continue
             try:
                 await self._table.acknowledge(self._name, self._version)
-            except StoreUnavailableError as error:
+            except (StoreUnavailableError, StoreForbiddenError) as error:
                 log.debug("acknowledgement not sent", error=str(error))
                 await asyncio.sleep(RETRY_SECONDS)
                 self._changed.set()

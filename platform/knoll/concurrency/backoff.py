@@ -24,12 +24,13 @@ class Backoff:
             pauses: seconds, at least one.
         """
         self._pauses = pauses
-        self._failures = 0
+        self.failures = 0
+        """Consecutive failures."""
 
     def next_pause(self) -> float:
         """Count a failure, and return the seconds to wait before the next attempt."""
-        pause = self._pauses[min(self._failures, len(self._pauses) - 1)]
-        self._failures += 1
+        pause = self._pauses[min(self.failures, len(self._pauses) - 1)]
+        self.failures += 1
         return pause
 
     async def wait(self) -> None:
@@ -38,7 +39,7 @@ class Backoff:
 
     def reset(self) -> None:
         """Start again with the shortest pause: an attempt succeeded."""
-        self._failures = 0
+        self.failures = 0
 
 
 async def until_available(

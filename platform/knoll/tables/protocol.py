@@ -49,7 +49,7 @@ class Table(Protocol[T]):
         ...
 
     def follow(self) -> AsyncIterator[Reset[T] | FieldChange[T]]:
-        """A Reset, then every change in order, without end; waits while Redis is unavailable."""
+        """A Reset, then every change in order, without end; waits while Redis is unavailable or does not permit it."""
         ...
 
     async def acknowledge(self, follower: str, version: int) -> None:

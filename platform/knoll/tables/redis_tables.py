@@ -15,7 +15,7 @@ from knoll.redis import keys
 from knoll.redis.client import RedisClient, Script
 from knoll.redis.streams import StreamEntry, entry_of, version_of
 from knoll.tables.protocol import FOLLOWER_TTL, FieldChange, Reset
-from knoll.values.errors import StoreUnavailableError
+from knoll.values.errors import StoreForbiddenError, StoreUnavailableError
 
 log = structlog.get_logger()
 T = TypeVar("T")
@@ -72,7 +72,10 @@ end
 
 
 class RedisTable(Generic[T]):
-    """See `protocol.Table`. While Redis is unavailable, calls raise StoreUnavailableError and iterators wait."""
+    """See `protocol.Table`. While Redis is unavailable, calls raise StoreUnavailableError and iterators wait.
+
+    So they do while Redis does not permit it: calls raise StoreForbiddenError.
+    """
 
     def __init__(self, redis: RedisClient, name: str, entry: type[T], *, history: int = HISTORY) -> None:
         """
@@ -119,8 +122,9 @@ class RedisTable(Generic[T]):
                         reader.seek(f"{tip}-0")
                         yield Reset(tip, {field: value for field, (_, value) in entries.items()})
                     stream_entries = await reader.read()
-                except StoreUnavailableError as error:
-                    if not doubtful:
+                except (StoreUnavailableError, StoreForbiddenError) as error:
+                    # Redis permits it later if this process is newer than the permissions, as during an upgrade.
+                    if not doubtful or (isinstance(error, StoreForbiddenError) and not backoff.failures):
                         log.warning("table interrupted", table=self._name, error=str(error))
                     doubtful = True
                     await backoff.wait()
@@ -164,7 +168,7 @@ class RedisTable(Generic[T]):
                         if message is not None:
                             name, _, acknowledged = message[1].decode().rpartition(" ")
                             yield name, int(acknowledged)
-            except StoreUnavailableError:
+            except (StoreUnavailableError, StoreForbiddenError):
                 await backoff.wait()
 
     async def _living(self) -> dict[str, int]:

@@ -27,6 +27,7 @@ from knoll.messages.nodes import NODES
 from knoll.redis.client import RedisClient, connected
 from knoll.redis.heartbeats import Heartbeats
 from knoll.store.redis_store import RedisStore
+from knoll.tables.follower import follow_table
 from knoll.tables.redis_tables import RedisTable
 from knoll.values import kinds
 from tests.doubles.fake_engine import FakeEngine
@@ -416,6 +417,34 @@ async def test_a_node_that_gets_no_instances_prepares_nothing(over_tables: OverT
         return {node: entry for node, (_, entry) in entries.items()} == {NODE: Preparation()}
 
     await eventually(forgotten, condition="the entry of an earlier leader is removed")
+
+
+async def test_a_table_is_followed_once_redis_permits_it(redis_url: str) -> None:
+    async with connected(redis_url, "link-test") as redis, asyncio.TaskGroup() as tasks:
+        await redis.execute("ACL", "SETUSER", "older", "on", ">secret", "~*", "&*", "+@all", "-hgetall", "-subscribe")
+        parts = urlsplit(redis_url)
+        url = parts._replace(netloc=f"older:secret@{parts.hostname}:{parts.port}").geturl()
+        entry = nodes.Node("n9", "192.0.2.9", 1, 1, 1.0, 1, "v1")
+        await RedisTable(redis, NODES, nodes.Node).put("n9", entry)
+        async with connected(url, "link-test") as limited:
+            table, entries, acknowledged = RedisTable(limited, NODES, nodes.Node), dict[str, nodes.Node](), list[str]()
+
+            async def collect() -> None:
+                async for follower, _ in table.acknowledgements():
+                    acknowledged.append(follower)
+
+            following = follow_table(table, entries, lambda _: None, asyncio.Event())
+            with structlog.testing.capture_logs() as logs:
+                running = [tasks.create_task(following), tasks.create_task(collect())]
+                await eventually(lambda: logs, condition="it is refused")
+                await redis.execute("ACL", "SETUSER", "older", "+@all")
+                await eventually(lambda: entries == {"n9": entry}, condition="it is read")
+            await RedisTable(redis, NODES, nodes.Node).acknowledge("f", 1)
+            await eventually(lambda: "f" in acknowledged, condition="the acknowledgement is received")
+            assert [each["event"] for each in logs] == ["table interrupted"]
+            for task in running:
+                task.cancel()
+        await redis.execute("ACL", "DELUSER", "older")
 
 
 async def test_a_table_is_written_once_redis_permits_it(redis_url: str) -> None:
