@@ -22,7 +22,7 @@ from activator.sync.request_log import RequestLog
 from activator.wire import http2_codecs
 from knoll.messages.endpoints import ENDPOINTS, RevisionEndpoints
 from knoll.messages.gateway_objects import GATEWAY_OBJECTS, GatewayObject
-from knoll.messages.nodes import NODES, Node
+from knoll.messages.nodes import NODES, Node, follower_name
 from knoll.messages.routing import ROUTING, RouteEntry
 from knoll.process import admin
 from knoll.process.settings import ActivatorSettings
@@ -85,7 +85,7 @@ async def run(
     Args:
         parent: None for a single process, which has the admin port itself.
     """
-    proxy = ProxyState(f"{socket.gethostname()}-{os.getpid()}")
+    proxy = ProxyState(follower_name(settings.node, f"{socket.gethostname()}-{os.getpid()}"))
     # Streams are read without a pause: a request may wait for the next endpoint.
     async with connected(settings.redis_url, "knoll-activator", gather_seconds=0.0) as redis:
         routing, endpoints = RedisTable(redis, ROUTING, RouteEntry), RedisTable(redis, ENDPOINTS, RevisionEndpoints)

@@ -182,6 +182,8 @@ class Leader:
             self._adopt(report, assignments.pop(report.name, None))
         for assignment in assignments.values():
             self._adopt_assignment(assignment)
+        for node in self._placing.absent:
+            self._node_follower.node_absent(node)
         for scaler in self.registry.by_uid.values():
             scaler.adopted()
         for key in {*scale, *endpoints} - set(self.registry.current):

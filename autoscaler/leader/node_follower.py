@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 
 import structlog
 
+from autoscaler.instances.transitions import LifecycleState
 from autoscaler.leader.node_watch import NodeWatch
 from autoscaler.leader.nodes import Nodes
 from autoscaler.leader.placing import Placing
@@ -59,15 +60,27 @@ class NodeFollower:
     def node_lost(self, node: str) -> None:
         """Withdraw its endpoints at once, and replace its instances."""
         self._lost |= {node}
+        self._placing.absent -= {node}
         self._exclude()
         for instance in [each for each in self._placing.handles.values() if each.placed and each.node == node]:
             log.warning("instance lost with its node", instance=instance.name, revision=instance.revision, node=node)
             self._placing.removed(instance.name)
             self._on_change(instance.revision)
 
+    def node_absent(self, node: str) -> None:
+        """Place nothing there, and replace what is starting; the others serve, and are adopted by its next process."""
+        self._placing.absent |= {node}
+        self._exclude()
+        here = [each for each in self._placing.handles.values() if each.placed and each.node == node]
+        for instance in [each for each in here if each.state is LifecycleState.STARTING]:
+            log.info("instance started elsewhere", instance=instance.name, revision=instance.revision, node=node)
+            self._placing.removed(instance.name)
+            self._on_change(instance.revision)
+
     def node_returned(self, node: str) -> None:
         """Process the reports of the node again: instances that were replaced meanwhile are removed."""
         self._lost -= {node}
+        self._placing.absent -= {node}
         self._exclude()
         self._nodes.link.returned(node)
 
@@ -84,5 +97,5 @@ class NodeFollower:
         self._exclude()
 
     def _exclude(self) -> None:
-        self._placing.excluded = self.cordoned | self._lost
+        self._placing.excluded = self.cordoned | self._lost | self._placing.absent
         self._nodes.link.candidates_changed()

@@ -1,13 +1,14 @@
 """Follows the nodes of a platform, and which of them respond."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Protocol
 
 import structlog
 
-from knoll.messages.nodes import Node
-from knoll.redis.heartbeats import DEAD_SECONDS, Heartbeats
+from autoscaler.decision.node_presence import Presence, presence
+from knoll.messages.nodes import DEAD_SECONDS, Node, node_of_follower
+from knoll.redis.heartbeats import Heartbeats
 from knoll.tables.follower import follow_table
 from knoll.tables.protocol import Table
 from knoll.values.errors import StoreForbiddenError, StoreUnavailableError
@@ -26,8 +27,12 @@ class NodeObserver(Protocol):
         """A node has stopped responding."""
         ...
 
+    def node_absent(self, node: str) -> None:
+        """The process of a node has stopped responding; its machine runs."""
+        ...
+
     def node_returned(self, node: str) -> None:
-        """A node responds again, or is new."""
+        """A node responds again, also its process alone, or is new."""
         ...
 
     def node_forgotten(self, node: str) -> None:
@@ -38,26 +43,38 @@ class NodeObserver(Protocol):
 class NodeWatch:
     """All nodes, while this process leads. The node of this process always responds."""
 
-    def __init__(self, heartbeats: Heartbeats, nodes: Table[Node], own: str, is_steady: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        heartbeats: Heartbeats,
+        nodes: Table[Node],
+        activators: Callable[[], Awaitable[Mapping[str, float]]],
+        own: str,
+        is_steady: Callable[[], bool],
+    ) -> None:
         """
         Args:
+            activators: returns the seconds since the last acknowledgement of each activator.
             own: name of the node in this process.
             is_steady: returns whether this process's own heartbeats have reached Redis lately; otherwise no node is
                 declared lost.
         """
-        self._heartbeats, self._table, self._own, self._is_steady = heartbeats, nodes, own, is_steady
+        self._heartbeats, self._table, self._activators = heartbeats, nodes, activators
+        self._own, self._is_steady = own, is_steady
         self._observer: NodeObserver | None = None
         self.nodes: dict[str, Node] = {}
         """By name: the entries of nodes that respond, and of those that were lost a moment ago."""
         self._alive: set[str] = {own}
+        """Those that are not lost."""
+        self._absent: set[str] = set()
+        """Those of them whose process is away."""
         self._read, self._polled = asyncio.Event(), asyncio.Event()
 
     def responds(self, node: str) -> bool:
-        """Return whether a node responds."""
+        """Return whether a node responds, or only its process is away."""
         return node in self._alive
 
     def alive(self) -> list[str]:
-        """Return the names of the nodes that respond."""
+        """Return the names of the nodes that respond, or whose process alone is away."""
         return sorted(self._alive)
 
     def memory_bytes(self) -> int:
@@ -87,9 +104,13 @@ class NodeWatch:
     async def _poll(self) -> None:
         ages = await self._heartbeats.ages()
         silent = {node for node in {*self.nodes, *ages} if ages.get(node, DEAD_SECONDS) >= DEAD_SECONDS}
-        for node in {*self.nodes, *ages} - silent - self._alive:
-            if node in self.nodes:
+        absent = await self._away(silent & self.nodes.keys() - {self._own}, ages)
+        silent -= absent
+        for node in self.nodes.keys() & ages.keys() - silent - absent:
+            if node not in self._alive or node in self._absent:
                 self._returned(node)
+        for node in absent - self._absent:
+            self._left(node, ages[node])
         if self._is_steady():
             for node in (silent & {*self.nodes, *self._alive}) - {self._own}:
                 await self._lost(node)
@@ -103,8 +124,26 @@ class NodeWatch:
             self._alive |= self.nodes.keys()
             self._polled.set()
 
+    async def _away(self, silent: set[str], ages: Mapping[str, float]) -> set[str]:
+        """Return the nodes among silent ones whose process alone is away."""
+        if not silent:
+            return set()
+        activators: dict[str, float] = {}
+        for follower, age in (await self._activators()).items():
+            node = node_of_follower(follower)
+            activators[node] = min(age, activators.get(node, age))
+        return {node for node in silent if presence(ages.get(node), activators.get(node)) is Presence.ABSENT}
+
+    def _left(self, node: str, seconds: float) -> None:
+        self._alive.add(node)
+        self._absent.add(node)
+        log.warning("autoscaler of node does not respond, its instances are kept", node=node, seconds=round(seconds, 1))
+        if self._observer is not None:
+            self._observer.node_absent(node)
+
     def _returned(self, node: str) -> None:
         self._alive.add(node)
+        self._absent.discard(node)
         log.info("node responds", node=node)
         if self._observer is not None:
             self._observer.node_returned(node)
@@ -112,6 +151,7 @@ class NodeWatch:
     async def _lost(self, node: str) -> None:
         responded = node in self._alive
         self._alive.discard(node)
+        self._absent.discard(node)
         if responded:
             log.warning("node does not respond", node=node, seconds=DEAD_SECONDS)
             if self._observer is not None:

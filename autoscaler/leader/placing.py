@@ -71,6 +71,8 @@ class Placing:
         """By name: all instances."""
         self.excluded: frozenset[str] = frozenset()
         """Nodes that get no new instance."""
+        self.absent: frozenset[str] = frozenset()
+        """Nodes whose process is away: their instances serve, and carry out commands when it is back."""
         self.node_labels: dict[str, dict[str, str]] = {}
         """Of each node; empty on a single machine."""
         placer.begin(self._bound, self._placement_changed)

@@ -31,6 +31,9 @@ _EXPECTED: Mapping[Goal, LifecycleState] = {
 class Assigner(Protocol):
     """Carries the leader's commands to the nodes."""
 
+    absent: frozenset[str]
+    """Nodes whose process is away."""
+
     def assign(self, assignment: Assignment, blueprint: Blueprint | None = None) -> InstanceReport | None:
         """See `NodeLink.assign`."""
         ...
@@ -82,6 +85,11 @@ class PlacedInstance:
     def node(self) -> str:
         """Empty while it has none, and on a single machine."""
         return self.assignment.node
+
+    @property
+    def obeys(self) -> bool:
+        """Whether its node carries out commands now."""
+        return self.node not in self._assigner.absent
 
     def bind(self, node: str, blueprint: Blueprint | None) -> None:
         """Assign it to a node."""

@@ -227,7 +227,8 @@ class RevisionScaler:
             steps = plan(desired, [self._candidate(instance, now) for instance in counted])
         for name in steps.release:
             self._release(self.instances[name])
-        wakeable = wake_order(self.idle_instances()) if steps.start else []
+        idle = [each for each in self.idle_instances() if self.instances[each.name].obeys] if steps.start else []
+        wakeable = wake_order(idle)
         for name in wakeable[: steps.start]:
             self.instances[name].wake(now)
         for _ in range(steps.start - len(wakeable)):

@@ -1,14 +1,15 @@
 """One machine of several: the node role runs as long as the process, the leader role while it holds the lease."""
 
 import asyncio
+import socket
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import version
 
 from autoscaler.kubelet.adoption import LastPublished
 from autoscaler.kubelet.kubelet import Kubelet, NodeOptions
 from autoscaler.kubelet.node_tables import NodeTables
-from autoscaler.kubelet.registration import NodeRegistration
+from autoscaler.kubelet.registration import NodeProcess, NodeRegistration
 from autoscaler.leader.claim_nodes import ClaimNodes
 from autoscaler.leader.leader import Leader, LeaderOptions, PublishedTables
 from autoscaler.leader.node_watch import NodeWatch
@@ -22,6 +23,7 @@ from autoscaler.revisions.revision_scaler import RevisionScaler
 from autoscaler.roles.duty import take_over
 from autoscaler.roles.published import last_published
 from autoscaler.runtime.protocol import Runtime
+from knoll.messages.endpoints import ENDPOINTS, RevisionEndpoints
 from knoll.messages.nodes import NODES, Node
 from knoll.redis.client import RedisClient
 from knoll.redis.heartbeats import Heartbeats
@@ -42,6 +44,8 @@ class MachineAddress:
     address: str = ""
     relay_port: int = 0
     admin_port: int = 0
+    host: str = field(default_factory=socket.gethostname)
+    """Host name of this process."""
     engine_id: str = ""
     """Id of the machine in Docker Swarm; empty if it is in none."""
 
@@ -73,7 +77,8 @@ class ClusterNode:
         self._heartbeats = Heartbeats(redis, NODES)
         self._nodes = RedisTable(redis, NODES, Node)
         self._node_tables = NodeTables(self.kubelet, self._link_tables, node_options.clock)
-        self._registration = NodeRegistration(self._heartbeats, self._nodes, self._entry)
+        self._process = NodeProcess(node_options.name, address.host, address.address)
+        self._registration = NodeRegistration(self._heartbeats, self._nodes, self._entry, self._process)
         self._started = node_options.clock()
         self.leader: Leader | None = None
         """None while another process leads."""
@@ -94,6 +99,7 @@ class ClusterNode:
         Args:
             lease: None for a machine that never leads.
         """
+        await self._registration.claim()
         await take_over(self.kubelet.runtime)
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self.kubelet.run(self._last_published))
@@ -105,7 +111,8 @@ class ClusterNode:
                 tasks.create_task(lease.lead(self._lead))
 
     async def _lead(self) -> None:
-        watch = NodeWatch(self._heartbeats, self._nodes, self.kubelet.name, self._registration.is_steady)
+        activators = RedisTable(self._redis, ENDPOINTS, RevisionEndpoints).follower_ages
+        watch = NodeWatch(self._heartbeats, self._nodes, activators, self.kubelet.name, self._registration.is_steady)
         leader: Leader | None = None
 
         def schedulable() -> list[str]:
@@ -148,4 +155,5 @@ class ClusterNode:
             version=f"v{version('knoll')}",
             engine_id=self.address.engine_id,
             started=self._started,
+            process=self.address.host,
         )

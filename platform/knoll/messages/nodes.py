@@ -8,6 +8,9 @@ import msgspec
 NODES = "nodes"
 """Name of the table of `Node`. Field: name of the node. Writer of an entry: the autoscaler process of that machine."""
 
+DEAD_SECONDS = 3.0
+"""A node whose last heartbeat is older than this counts as not responding."""
+
 
 class Node(msgspec.Struct, frozen=True, omit_defaults=True):
     """One machine. Names of fields follow Kubernetes' Node."""
@@ -32,3 +35,15 @@ class Node(msgspec.Struct, frozen=True, omit_defaults=True):
     """It gets no new instances."""
     started: float = 0.0
     """Epoch seconds since which its process runs."""
+    process: str = ""
+    """Host name of that process: that of its container. Empty once it was stopped."""
+
+
+def follower_name(node: str, process: str) -> str:
+    """Return the name of an activator among the followers of a table. Args: node: empty on a single machine."""
+    return f"{node}/{process}" if node else process
+
+
+def node_of_follower(name: str) -> str:
+    """Return the node of an activator; empty on a single machine, and for activators of earlier versions."""
+    return name.rpartition("/")[0]

@@ -6,8 +6,6 @@ from knoll.redis import keys
 from knoll.redis.client import RedisClient, Script
 
 INTERVAL_SECONDS = 1.0
-DEAD_SECONDS = 3.0
-"""A node whose last heartbeat is older than this counts as not responding."""
 
 # KEYS: heartbeats, entries of the table of nodes. ARGV: node.
 # The heartbeat is replicated, so that nodes do not seem dead after a failover, but not written to the file.
@@ -15,7 +13,7 @@ _BEAT = Script("""
 local time = redis.call('TIME')
 redis.set_repl(redis.REPL_REPLICA)
 redis.call('HSET', KEYS[1], ARGV[1], time[1] .. '.' .. string.format('%06d', time[2]))
-return redis.call('HEXISTS', KEYS[2], ARGV[1])
+return redis.call('HGET', KEYS[2], ARGV[1])
 """)
 
 
@@ -30,9 +28,13 @@ class Heartbeats:
         """
         self._redis, self._keys = redis, [keys.NODE_HEARTBEATS, keys.table(nodes)]
 
-    async def beat(self, node: str) -> bool:
-        """Record that a node is alive; returns whether it is in the table of nodes. Raises: StoreUnavailableError."""
-        return bool(await self._redis.run(_BEAT, self._keys, [node]))
+    async def beat(self, node: str) -> bytes | None:
+        """Record that a node is alive; returns its entry in the table of nodes, as JSON.
+
+        Raises: StoreUnavailableError.
+        """
+        stored: bytes | None = await self._redis.run(_BEAT, self._keys, [node])
+        return stored.partition(b"\n")[2] if stored else None
 
     async def ages(self) -> Mapping[str, float]:
         """Return the seconds since the last heartbeat of each node. Raises: StoreUnavailableError."""

@@ -154,6 +154,15 @@ class RedisTable(Generic[T]):
     async def followers(self) -> dict[str, int]:
         return await self._living()
 
+    async def follower_ages(self) -> dict[str, float]:
+        """Return the seconds since the last heartbeat of each follower, also of those that are gone.
+
+        Raises: StoreUnavailableError.
+        """
+        (seconds, micros), signs_of_life = await self._redis.transaction(("TIME",), ("HGETALL", self._followers))
+        now = int(seconds) + int(micros) / 1e6
+        return {name.decode(): now - float(value.partition(b" ")[2]) for name, value in signs_of_life.items()}
+
     async def acknowledgements(self) -> AsyncIterator[tuple[str, int]]:
         """See `Table.acknowledgements`; begins with the last one of each live follower, also after an interruption."""
         backoff = Backoff()

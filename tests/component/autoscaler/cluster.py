@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from activator.sync.table_followers import TableFollower
 from autoscaler.kubelet.kubelet import Kubelet, NodeOptions
 from autoscaler.leader.leader import LeaderOptions
 from autoscaler.leader.node_watch import NodeWatch
@@ -22,7 +23,7 @@ from knoll.messages.assignments import ASSIGNMENTS, CLAIMS, Assignment, ClaimPla
 from knoll.messages.endpoints import ENDPOINTS, Endpoint, RevisionEndpoints
 from knoll.messages.instances import INSTANCES, RevisionInstances
 from knoll.messages.members import MEMBERS, Member
-from knoll.messages.nodes import NODES, Node
+from knoll.messages.nodes import NODES, Node, follower_name
 from knoll.messages.reports import Poke
 from knoll.redis import keys
 from knoll.redis.client import RedisClient, connect
@@ -100,12 +101,16 @@ class Machine:
 
     def __init__(self, name: str, redis_url: str) -> None:
         self.name, self.engine, self.cable = name, FakeEngine(), Cable(redis_url)
+        self.host = name
+        """Host name of its process."""
         self.node: ClusterNode | None = None
         self.armed_instances = 0
         """How many instances the next process arms."""
         self.placer: SpreadPlacer | None = None
         """Of its newest time as the leader."""
-        self._running: asyncio.Task[None] | None = None
+        self.running: asyncio.Task[None] | None = None
+        self._serving: asyncio.Task[None] | None = None
+        """Its activator's follower of the endpoints."""
 
     @property
     def leads(self) -> bool:
@@ -133,7 +138,7 @@ class Machine:
                         ),
                         LeaderOptions(tick_seconds=0.1),
                     )
-                    address = MachineAddress("10.77.0.1", 8444, 8082)
+                    address = MachineAddress("10.77.0.1", 8444, 8082, self.host)
                     self.node = ClusterNode(runtime, checker, store, redis, options, self._new_placer, address)
                     began.set()
                     await self.node.run(Lease(redis, "autoscaler", self.name, ttl=LEASE_SECONDS) if leads else None)
@@ -142,8 +147,21 @@ class Machine:
                 await store.close()
                 await redis.aclose()
 
-        self._running = asyncio.create_task(run(), name=f"machine {self.name}")
+        self.running = asyncio.create_task(run(), name=f"machine {self.name}")
         await began.wait()
+
+    def serve(self, redis: RedisClient) -> None:
+        """Run what an activator does for the leader: it acknowledges the endpoints. A machine has none before."""
+        endpoints = RedisTable(redis, ENDPOINTS, RevisionEndpoints)
+        follower = TableFollower(endpoints, follower_name(self.name, "1"), lambda _: None, lambda *_: None)
+        self._serving = asyncio.create_task(follower.run(), name=f"activator {self.name}")
+
+    async def stop_serving(self) -> None:
+        """Stop its activator."""
+        if self._serving is not None:
+            self._serving.cancel()
+            await asyncio.gather(self._serving, return_exceptions=True)
+            self._serving = None
 
     def _new_placer(self, _: Kubelet, watch: NodeWatch) -> SpreadPlacer:
         self.placer = SpreadPlacer(watch.alive)
@@ -151,10 +169,10 @@ class Machine:
 
     async def stop(self) -> None:
         """Stop its process in order; instances keep running."""
-        if self._running is not None:
-            self._running.cancel()
-            await asyncio.gather(self._running, return_exceptions=True)
-            self._running = None
+        if self.running is not None:
+            self.running.cancel()
+            await asyncio.gather(self.running, return_exceptions=True)
+            self.running = None
         await self.cable.close()
 
     async def kill(self) -> None:
@@ -165,6 +183,7 @@ class Machine:
 
     async def lose_power(self) -> None:
         """End everything on it."""
+        await self.stop_serving()
         await self.kill()
         await FakeRuntime(self.engine).destroy()
         self.engine.instances.clear()
@@ -245,6 +264,7 @@ class Cluster:
     async def close(self) -> None:
         for machine in self.machines.values():
             machine.cable.mend()
+            await machine.stop_serving()
             await machine.stop()
             await FakeRuntime(machine.engine).destroy()
         await self.store.close()

@@ -4,14 +4,17 @@ import asyncio
 import random
 from collections.abc import AsyncIterator
 
+import msgspec
 import pytest
+import structlog
 
+from autoscaler.kubelet.registration import NodeNameTakenError
 from autoscaler.link.cluster import preferred_node
 from knoll.messages.assignments import ASSIGNMENTS
 from knoll.messages.members import MEMBERS
 from knoll.redis import keys
 from knoll.values import kinds
-from tests.component.autoscaler.cluster import Cluster, cluster_on
+from tests.component.autoscaler.cluster import Cluster, Machine, cluster_on
 from tests.component.autoscaler.conftest import AutoscalerHarness
 from tests.waiting import eventually
 
@@ -91,6 +94,149 @@ async def test_a_process_that_restarts_keeps_its_assigned_instances(cluster: Clu
     await cluster.machines["n2"].stop()
     await cluster.machines["n2"].start()
     assert {each.id for each in await cluster.ready(key, 3)} == {each.id for each in before}
+
+
+async def away(cluster: Cluster, name: str) -> None:
+    """Kill the process of a node whose machine runs, and wait until the leader knows that it is away."""
+    for machine in cluster.machines.values():
+        machine.serve(cluster.redis)
+    await cluster.machines[name].kill()
+    leader = cluster.leader.node
+    assert leader is not None
+    assert leader.leader is not None
+    follower = leader.leader.node_follower
+    await eventually(lambda: follower.excluded == {name}, condition="nothing is placed there")
+
+
+async def test_the_instances_of_a_process_that_is_away_for_seconds_are_kept(cluster: Cluster) -> None:
+    await cluster.start()
+    key = await cluster.apply(annotations=THREE)
+    before = await cluster.ready(key, 3, on={"n1", "n2", "n3"})
+    least = asyncio.create_task(fewest_ready(cluster, key))
+    await away(cluster, "n2")
+    await cluster.registered("n1", "n2", "n3")
+    await cluster.machines["n2"].start()
+    assert cluster.leader.node is not None
+    assert cluster.leader.node.leader is not None
+    follower = cluster.leader.node.leader.node_follower
+    await eventually(lambda: not follower.excluded, condition="it responds again")
+    assert {each.id for each in await cluster.ready(key, 3)} == {each.id for each in before}
+    least.cancel()
+    assert fewest[key] == 3
+
+
+async def test_the_instances_of_a_process_that_is_away_for_long_are_replaced(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("autoscaler.decision.node_presence.ABSENT_SECONDS", 4.0)
+    await cluster.start()
+    key = await cluster.apply(annotations=THREE)
+    before = await cluster.ready(key, 3, on={"n1", "n2", "n3"})
+    (left,) = (each.id for each in before if each.node == "n2")
+    await away(cluster, "n2")
+    await cluster.registered("n1", "n3")
+
+    async def replaced() -> bool:
+        _, entries = await cluster.endpoints.snapshot()
+        return {each.node for each in entries[key][1].endpoints if each.state == "ready"} == {"n1", "n3"}
+
+    await eventually(replaced, condition="its instance is replaced")
+    await cluster.machines["n2"].start()
+    await cluster.registered("n1", "n2", "n3")
+    assert left not in {each.id for each in await cluster.ready(key, 3)}
+
+
+async def test_an_instance_that_is_starting_while_its_process_goes_away_starts_elsewhere(cluster: Cluster) -> None:
+    await cluster.start()
+    cluster.machines["n2"].engine.start_seconds = 3600.0
+    key = await cluster.apply(annotations=THREE)
+
+    async def placed() -> bool:
+        _, assignments = await cluster.assignments.snapshot()
+        return {each.node for _, each in assignments.values()} == {"n1", "n2", "n3"}
+
+    await eventually(placed, condition="an instance starts on each node")
+    await away(cluster, "n2")
+
+    async def serve() -> bool:
+        _, entries = await cluster.endpoints.snapshot()
+        return sum(each.state == "ready" for each in entries[key][1].endpoints) == 3
+
+    await eventually(serve, condition="three serve")
+    cluster.machines["n2"].engine.start_seconds = 0.0
+    await cluster.machines["n2"].start()
+    await cluster.registered("n1", "n2", "n3")
+    await cluster.ready(key, 3, on={"n1", "n3"})
+
+
+async def test_an_idle_instance_of_a_process_that_is_away_is_not_woken(cluster: Cluster) -> None:
+    await cluster.start()
+    paused = {"knoll.dev/paused-retention-period": "1h", "autoscaling.knative.dev/window": "1s"}
+    keys_of = [await cluster.apply(f"r{number}-00001", annotations=paused) for number in range(3)]
+
+    async def node_of(key: str) -> str:
+        _, rows = await cluster.rows.snapshot()
+        instances = rows[key][1].instances if key in rows else ()
+        return next((row.node for row in instances if row.stage == "paused"), "")
+
+    async def all_paused() -> list[str]:
+        nodes = [await node_of(key) for key in keys_of]
+        return nodes if all(nodes) else []
+
+    nodes = await eventually(all_paused, condition="all are paused")
+    key = keys_of[nodes.index("n2")]
+    await away(cluster, "n2")
+    await cluster.poke(key)
+
+    async def served() -> bool:
+        _, entries = await cluster.endpoints.snapshot()
+        endpoints = entries[key][1].endpoints if key in entries else ()
+        return any(each.state == "ready" and each.node != "n2" for each in endpoints)
+
+    await eventually(served, condition="another node serves it")
+
+
+async def test_a_second_process_with_the_name_of_a_node_waits_for_the_end_of_the_first(
+    cluster: Cluster, redis_url: str
+) -> None:
+    await cluster.start("n1", "n2")
+    key = await cluster.apply(annotations=THREE)
+    before = await cluster.ready(key, 3, on={"n1", "n2"})
+    second = Machine("n2", redis_url)
+    second.host = "other"
+    second.engine.use_network(250)
+    with structlog.testing.capture_logs() as logs:
+        await second.start()
+        taken = await eventually(
+            lambda: [each for each in logs if each["event"] == "node name taken, waiting"], condition="it waits"
+        )
+    assert taken[0]["conflict"] == (
+        "two machines have the name n2: this process runs on host other at 10.77.0.1, the other one on host n2 at "
+        "10.77.0.1; set another KNOLL_NODE on one of them"
+    )
+    assert {each.id for each in await cluster.ready(key, 3)} == {each.id for each in before}
+    assert not second.instances()
+    await cluster.machines["n2"].stop()
+
+    async def registered() -> bool:
+        _, entries = await cluster.nodes.snapshot()
+        return entries["n2"][1].process == "other" if "n2" in entries else False
+
+    await eventually(registered, condition="the second one has the name")
+    await second.stop()
+
+
+async def test_a_process_whose_name_another_one_has_taken_ends(cluster: Cluster) -> None:
+    await cluster.start("n1", "n2")
+    _, entries = await cluster.nodes.snapshot()
+    running = cluster.machines["n2"].running
+    assert running is not None
+    await cluster.nodes.put("n2", msgspec.structs.replace(entries["n2"][1], process="other", address="192.0.2.2"))
+    (ended,) = await asyncio.gather(running, return_exceptions=True)
+    assert isinstance(ended, ExceptionGroup)
+    (error,) = ended.exceptions
+    assert isinstance(error, NodeNameTakenError)
+    assert "host n2 at 10.77.0.1, the other one on host other at 192.0.2.2" in str(error)
 
 
 async def test_an_instance_that_was_lost_while_its_node_was_down_is_replaced_and_not_started_twice(

@@ -1,4 +1,4 @@
-"""Steady load on the gateways of several machines: Services of one program, and a client that sends requests to them."""
+"""Steady load on the gateways of several machines: Services of one program, and a client that sends requests."""
 
 import json
 import subprocess

@@ -1,6 +1,6 @@
 """Sends requests to gateways without a pause until its standard input ends; then prints what happened as JSON.
 
-Arguments: `KIND HOST GATEWAY` for each client, separated by commas. Kinds: `get` reuses its connections, `connect` opens
+Argument: `KIND HOST GATEWAY` for each client, separated by commas. Kinds: `get` reuses its connection, `connect` opens
 one for each request, `slow` takes some seconds, `post` sends a body, `socket` keeps a WebSocket open and `rare` sends a
 request every few seconds, so that its Service scales to zero in between.
 """
@@ -11,6 +11,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import httpx
 from websockets.asyncio.client import connect
@@ -67,11 +68,12 @@ async def requests(kind: str, host: str, gateway: str, stop: asyncio.Event, resu
 
 async def messages(host: str, gateway: str, stop: asyncio.Event, result: Result) -> None:
     """Exchange messages over a WebSocket, which is opened again when the program goes away."""
-    url = gateway.replace("http:", "ws:")
+    address, _, port = gateway.removeprefix("http://").partition(":")
     while not stop.is_set():
         began, error = time.time(), ""
         try:
-            async with connect(url, additional_headers={"Host": host}, open_timeout=60, compression=None) as tunnel:
+            options: dict[str, Any] = {"host": address, "port": int(port), "open_timeout": 60, "compression": None}
+            async with connect(f"ws://{host}/", **options) as tunnel:
                 while not stop.is_set():
                     began = time.time()
                     await tunnel.send("hello")
