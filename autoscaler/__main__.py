@@ -79,12 +79,10 @@ async def serve(settings: AutoscalerSettings, make: Callable[[AutoscalerSettings
         lease_of = partial(Lease, redis, "autoscaler", f"{socket.gethostname()}-{os.getpid()}")
         role: SingleMachineDuty | ClusterNode
         if own is not None:
-            address = MachineAddress(
-                settings.node_address, settings.node_relay_port, settings.node_admin_port, engine_id=own.id
-            )
-            role = ClusterNode(runtime, checker, store, redis, options, partial(placer_of, own, settings), address)
-            may_lead = settings.node_leads and (own.is_manager or not own.id)
-            running = loop.create_task(role.run(lease_of(ttl=LEASE_SECONDS) if may_lead else None))
+            address = MachineAddress(settings.node_address, settings.node_relay_port, settings.node_admin_port)
+            make_placer = partial(placer_of, own, settings)
+            role = ClusterNode(runtime, checker, store, redis, options, make_placer, address, own)
+            running = loop.create_task(role.run(lease_of(ttl=LEASE_SECONDS) if settings.node_leads else None))
         else:
             tables = PublishedTables.of(redis)
             role = SingleMachineDuty(runtime, lambda: SingleMachine(runtime, checker, store, redis, tables, options))

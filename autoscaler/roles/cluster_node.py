@@ -5,6 +5,9 @@ import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import version
+from typing import Protocol
+
+import structlog
 
 from autoscaler.kubelet.adoption import LastPublished
 from autoscaler.kubelet.kubelet import Kubelet, NodeOptions
@@ -32,6 +35,8 @@ from knoll.store.protocol import Store
 from knoll.tables.redis_tables import RedisTable
 from knoll.values import kinds
 
+log = structlog.get_logger()
+
 LEASE_SECONDS = 3.0
 """A leader that is lost with its machine is replaced after this time. It is short: until then the endpoints of that
 machine stay published."""
@@ -46,8 +51,29 @@ class MachineAddress:
     admin_port: int = 0
     host: str = field(default_factory=socket.gethostname)
     """Host name of this process."""
-    engine_id: str = ""
-    """Id of the machine in Docker Swarm; empty if it is in none."""
+
+
+class SwarmRole(Protocol):
+    """The machine in Docker Swarm; see `SwarmMember`."""
+
+    id: str
+
+    @property
+    def may_place(self) -> bool: ...
+
+    async def until(self, condition: Callable[[], bool]) -> None: ...
+
+
+class NoSwarm:
+    """A machine that is in no Swarm."""
+
+    id = ""
+    may_place = True
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        """Wait forever, unless the condition holds: nothing changes."""
+        if not condition():
+            await asyncio.Event().wait()
 
 
 class ClusterNode:
@@ -62,17 +88,19 @@ class ClusterNode:
         options: tuple[NodeOptions, LeaderOptions],
         make_placer: Callable[[Kubelet, NodeWatch], Placer],
         address: MachineAddress,
+        swarm: SwarmRole | None = None,
     ) -> None:
         """
         Args:
             make_placer: called each time that this process starts to lead.
+            swarm: this machine in Docker Swarm; None if it is in none.
 
-        One parameter more than the style allows: it connects all parts of a process.
+        Two parameters more than the style allows: it connects all parts of a process.
         """
         self._store, self._redis, self._make_placer = store, redis, make_placer
         node_options, self._leader_options = options
         self.kubelet = Kubelet(runtime, checker, store, redis, node_options)
-        self.address = address
+        self.address, self._swarm = address, swarm or NoSwarm()
         self._tables, self._link_tables = PublishedTables.of(redis), LinkTables.of(redis)
         self._heartbeats = Heartbeats(redis, NODES)
         self._nodes = RedisTable(redis, NODES, Node)
@@ -108,7 +136,26 @@ class ClusterNode:
             await self._node_tables.compared.wait()
             tasks.create_task(self._registration.run())
             if lease is not None:
-                tasks.create_task(lease.lead(self._lead))
+                tasks.create_task(self._contend(lease))
+
+    async def _contend(self, lease: Lease) -> None:
+        """Try to lead while the machine may place instances, and only with the same membership in the Swarm."""
+        while True:
+            await self._swarm.until(lambda: self._swarm.may_place)
+            member_id = self._swarm.id
+            leading = asyncio.ensure_future(lease.lead(self._lead))
+            changed = asyncio.ensure_future(
+                self._swarm.until(lambda at=member_id: not self._swarm.may_place or self._swarm.id != at)  # type: ignore[misc]
+            )
+            try:
+                await asyncio.wait({leading, changed}, return_when=asyncio.FIRST_COMPLETED)
+                if leading.done():
+                    return await leading
+                log.warning("machine may not place instances any more, or in another swarm: leadership given up")
+            finally:
+                for task in (leading, changed):
+                    task.cancel()
+                await asyncio.gather(leading, changed, return_exceptions=True)
 
     async def _lead(self) -> None:
         activators = RedisTable(self._redis, ENDPOINTS, RevisionEndpoints).follower_ages
@@ -153,7 +200,7 @@ class ClusterNode:
             cores=capacity.cores,
             memory_bytes=capacity.memory_bytes,
             version=f"v{version('knoll')}",
-            engine_id=self.address.engine_id,
+            engine_id=self._swarm.id,
             started=self._started,
             process=self.address.host,
         )

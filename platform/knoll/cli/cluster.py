@@ -113,7 +113,7 @@ def name_problems(name: str) -> Iterator[str]:
         )
 
 
-def address_problems(address: str, engine: Json, settings: Mapping[str, str] | None) -> Iterator[str]:
+def address_problems(address: str, engine: Json, settings: Mapping[str, str]) -> Iterator[str]:
     """Yield why the other machines could not reach this one at an address.
 
     Args: settings: of the platform here, with its ports; None before a machine that joins has received them.
@@ -141,12 +141,10 @@ def bind_problems(address: str, settings: Mapping[str, str]) -> Iterator[str]:
     )
 
 
-def _ports(engine: Json, settings: Mapping[str, str] | None) -> Iterator[tuple[int, bool]]:
+def _ports(engine: Json, settings: Mapping[str, str]) -> Iterator[tuple[int, bool]]:
     """Yield each port on which the machine will listen and does not yet, and whether it is a UDP port."""
     if (engine.get("Swarm") or {}).get("LocalNodeState") != "active":
         yield from ((SWARM_PORT, False), (GOSSIP_PORT, False), (GOSSIP_PORT, True))
-    if settings is None:
-        return
     names = ["KNOLL_AGENT_PORT", "KNOLL_RELAY_PORT"]
     if (settings.get("KNOLL_BIND") or "127.0.0.1") == "127.0.0.1":  # otherwise the platform listens on them already
         names += ["KNOLL_API_TLS_PORT", "KNOLL_HTTP_PORT", "KNOLL_HTTPS_PORT"]

@@ -67,7 +67,7 @@ def join_command(life: str, platform: str, client: ApiClient, namespace: str) ->
     image = settings.get("KNOLL_IMAGE") or "knoll"
     echo("sending the platform's images to its API …", err=True)
     token, upload = JoinToken.fresh(), _upload_images(client, [image, BUILDKIT_IMAGE])
-    script = bundle.script(server, pin, image, HOME)
+    script = bundle.script(server, pin, image, HOME, settings)
     content = bundle.encode(_bundle(platform, image, folder, settings))
     store_token(client, token, token.data(content, time.time() + seconds, upload, script))
     command = f"curl -fsSk --pinnedpubkey '{pin}' -H 'Authorization: Bearer {token}' {server}/cluster/script | sudo sh"
@@ -113,8 +113,9 @@ def forget(token_id: str, client: ApiClient, namespace: str) -> None:
 @click.option("--pin", required=True, help="Hash of the public key of its certificate.")
 @click.option("--home", required=True, type=click.Path(path_type=Path), help="Folder for the platform's files.")
 @click.option("--address", default="", help="IP address at which other machines reach this one.")
+@click.option("--port", "ports", multiple=True, help="Port of each machine, NAME=PORT by the name of its setting.")
 @click.option("--name", default="", help="Name of this machine.")
-def join(server: str, pin: str, home: Path, address: str, name: str) -> None:
+def join(server: str, pin: str, home: Path, address: str, ports: tuple[str, ...], name: str) -> None:
     """Make this machine a node; the command that `knoll node join-command` prints runs this."""
     try:
         token = JoinToken.parse(os.environ.get("KNOLL_JOIN_TOKEN", ""))
@@ -126,7 +127,8 @@ def join(server: str, pin: str, home: Path, address: str, name: str) -> None:
     before = bundle.parse_dotenv(env.read_text()) if env.exists() else {}
     problems = [*engine_cli.swarm_problems(engine), *name_problems(name)]
     if not before.get("KNOLL_NODE"):
-        problems += address_problems(address, engine, None)
+        # Before anything is received: a machine that cannot serve the platform must not become a member of it.
+        problems += address_problems(address, engine, bundle.parse_dotenv("\n".join(ports)))
     elif before["KNOLL_NODE"] != name:
         problems.append(f"it is the node {before['KNOLL_NODE']} already ({env})")
     _check(problems)

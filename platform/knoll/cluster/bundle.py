@@ -123,7 +123,7 @@ def changed_dotenv(text: str, settings: Mapping[str, str]) -> str:
     return "\n".join([*lines, dotenv(left)] if left else [*lines, ""])
 
 
-def script(server: str, pin: str, image: str, home: str) -> str:
+def script(server: str, pin: str, image: str, home: str, settings: Mapping[str, str]) -> str:
     """Return the shell script that a new machine runs, with a placeholder for its join token.
 
     Args:
@@ -131,9 +131,11 @@ def script(server: str, pin: str, image: str, home: str) -> str:
         pin: hash of the public key of the API's certificate, in the form of curl's `--pinnedpubkey`.
         image: the platform's image.
         home: folder for the platform's files.
+        settings: of the first machine; the new one checks their ports before it becomes a member.
     """
+    ports = " ".join(f"--port {name}={port(settings, name)}" for name in DEFAULT_PORTS)
     quoted: Sequence[str] = [shlex.quote(each) for each in (server, pin, image, home)]
-    return _SCRIPT.format(server=quoted[0], pin=quoted[1], image=quoted[2], home=quoted[3])
+    return _SCRIPT.format(server=quoted[0], pin=quoted[1], image=quoted[2], home=quoted[3], ports=ports)
 
 
 _SCRIPT = """\
@@ -152,7 +154,7 @@ echo 'knoll: getting the images of the platform'
 curl -fsSk --pinnedpubkey {pin} -H "Authorization: Bearer $token" "$server/cluster/images" | docker load --quiet
 docker run --rm --interactive --user root --network host --volume "$socket:/var/run/docker.sock" \\
   --volume "$home:$home" --env KNOLL_JOIN_TOKEN="$token" --env DOCKER_HOST=unix:///var/run/docker.sock "$image" \\
-  knoll node join --server "$server" --pin {pin} --home "$home" --address "${{KNOLL_NODE_ADDRESS:-}}" \\
+  knoll node join --server "$server" --pin {pin} --home "$home" --address "${{KNOLL_NODE_ADDRESS:-}}" {ports} \\
   --name "${{KNOLL_NODE_NAME:-$(hostname | cut -d. -f1 | tr 'A-Z_' 'a-z-')}}"
 echo 'knoll: starting the platform here'
 cd "$home"

@@ -7,7 +7,7 @@ connection is cut first.
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -96,6 +96,23 @@ class Cable:
         raise ConnectionResetError
 
 
+class Role:
+    """The role of a machine in a Swarm, which a test changes."""
+
+    def __init__(self) -> None:
+        self.id, self.may_place = "", True
+        self._changed = asyncio.Event()
+
+    def change(self, id_: str, *, may_place: bool) -> None:
+        self.id, self.may_place = id_, may_place
+        self._changed.set()
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        while not condition():
+            self._changed.clear()
+            await self._changed.wait()
+
+
 class Machine:
     """One machine: its engine outlives its process."""
 
@@ -104,6 +121,7 @@ class Machine:
         self.host = name
         """Host name of its process."""
         self.node: ClusterNode | None = None
+        self.swarm = Role()
         self.armed_instances = 0
         """How many instances the next process arms."""
         self.placer: SpreadPlacer | None = None
@@ -139,7 +157,8 @@ class Machine:
                         LeaderOptions(tick_seconds=0.1),
                     )
                     address = MachineAddress("10.77.0.1", 8444, 8082, self.host)
-                    self.node = ClusterNode(runtime, checker, store, redis, options, self._new_placer, address)
+                    place = self._new_placer
+                    self.node = ClusterNode(runtime, checker, store, redis, options, place, address, self.swarm)
                     began.set()
                     await self.node.run(Lease(redis, "autoscaler", self.name, ttl=LEASE_SECONDS) if leads else None)
             finally:

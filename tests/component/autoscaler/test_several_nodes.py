@@ -204,7 +204,6 @@ async def test_a_second_process_with_the_name_of_a_node_waits_for_the_end_of_the
     before = await cluster.ready(key, 3, on={"n1", "n2"})
     second = Machine("n2", redis_url)
     second.host = "other"
-    second.engine.use_network(250)
     with structlog.testing.capture_logs() as logs:
         await second.start()
         taken = await eventually(
@@ -263,6 +262,28 @@ async def test_the_lease_moves_while_instances_run(cluster: Cluster) -> None:
     assert {each.id for each in await cluster.ready(key, 3)} == {each.id for each in before}
     await cluster.store.delete(kinds.REVISION.id, "default", "hello-00001")
     await eventually(lambda: not any(each.instances() for each in cluster.machines.values()), condition="they end")
+
+
+async def test_a_machine_leads_while_it_manages_the_swarm(cluster: Cluster) -> None:
+    n1, n2 = cluster.machines["n1"], cluster.machines["n2"]
+    n1.swarm.change("m1", may_place=True)
+    n2.swarm.change("m2", may_place=False)
+    await cluster.start("n1", "n2")
+    key = await cluster.apply(annotations=THREE)
+    before = await cluster.ready(key, 3)
+    n1.swarm.change("m1", may_place=False)
+    await eventually(lambda: not n1.leads, condition="a machine that was demoted gives the leadership up")
+    assert not n2.leads
+    n2.swarm.change("m2", may_place=True)
+    await eventually(lambda: n2.leads, condition="a machine that was promoted leads")
+    n1.swarm.change("m3", may_place=True)
+
+    async def entered() -> bool:
+        _, entries = await cluster.nodes.snapshot()
+        return entries["n1"][1].engine_id == "m3"
+
+    await eventually(entered, condition="its new id in the Swarm is known")
+    assert {each.id for each in await cluster.ready(key, 3)} == {each.id for each in before}
 
 
 async def test_the_leader_dies_with_its_machine_and_another_one_takes_over(cluster: Cluster) -> None:

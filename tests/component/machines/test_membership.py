@@ -1,5 +1,7 @@
 """A machine's membership in a Swarm, and a machine that is in no Swarm."""
 
+import asyncio
+
 import pytest
 
 from autoscaler.placement.swarm import membership, reservation_image
@@ -18,6 +20,21 @@ async def test_a_machine_has_its_id_and_the_image_that_all_others_have(swarm_lab
             assert own.is_manager
             images.add(await reservation_image.ensure(own.engine))
     assert len(images) == 1
+
+
+async def test_a_machine_that_is_demoted_and_promoted_knows_it(
+    swarm_lab: Machines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(membership, "POLL_SECONDS", 0.1)
+    async with member(swarm_lab[3].socket) as own:
+        assert own.may_place
+        swarm_lab[1].docker("node", "demote", "n3")
+        try:
+            await asyncio.wait_for(own.until(lambda: not own.may_place), 30)
+            assert own.id
+        finally:
+            swarm_lab[1].docker("node", "promote", "n3")
+        await asyncio.wait_for(own.until(lambda: own.may_place), 30)
 
 
 async def test_an_image_that_was_removed_is_loaded_again(swarm_lab: Machines, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,11 +1,15 @@
 """What `knoll cluster init` checks before it changes anything."""
 
+import json
+import os
 import socket
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
-from knoll.cli import cluster
+from knoll.auth.join_tokens import JoinToken
+from knoll.cli import cluster, main
 from knoll.cluster import engine_cli
 from tests.conftest import free_port
 
@@ -55,12 +59,11 @@ def test_a_udp_port_that_is_taken_is_named() -> None:
     [
         ({}, {7946, 2377, 7443, 7444, 8444, 8080, 8443}),
         ({"KNOLL_API_TLS_PORT": "9", "KNOLL_RELAY_PORT": "10"}, {7946, 2377, 7443, 10, 9, 8080, 8443}),
-        (None, {7946, 2377}),
         ({"KNOLL_BIND": ""}, {7946, 2377, 7443, 7444, 8444, 8080, 8443}),
         ({"KNOLL_BIND": "0.0.0.0"}, {7946, 2377, 7443, 7444}),  # the platform itself listens on the others
     ],
 )
-def test_all_ports_on_which_a_machine_will_listen_are_checked(settings: dict[str, str] | None, ports: set[int]) -> None:
+def test_all_ports_on_which_a_machine_will_listen_are_checked(settings: dict[str, str], ports: set[int]) -> None:
     problems = " ".join(cluster.address_problems("192.0.2.77", INACTIVE, settings))
     probed = [port for port, _ in cluster._ports(INACTIVE, settings)]
     assert set(probed) == ports
@@ -99,3 +102,19 @@ def test_a_platform_that_does_not_run_with_compose_is_a_problem(tmp_path: Path) 
     already = list(cluster.platform_problems(str(tmp_path), "knoll", {"KNOLL_NODE": "n1"}))
     assert "join-command" in already[0]
     assert any("compose.cluster.yaml" in problem for problem in already)
+
+
+def test_a_machine_whose_ports_cannot_be_used_asks_the_platform_for_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "docker").write_text(f"#!/bin/sh\necho '{json.dumps({'Swarm': {'LocalNodeState': 'active'}})}'\n")
+    (tmp_path / "docker").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setenv("KNOLL_JOIN_TOKEN", str(JoinToken.fresh()))
+    monkeypatch.setattr("knoll.cli.node.address_problems", lambda address, engine, settings: [f"taken: {settings}"])
+    server = f"https://127.0.0.1:{free_port()}"
+    arguments = ["node", "join", "--server", server, "--pin", "p", "--home", str(tmp_path), "--address", "192.0.2.77"]
+    done = CliRunner().invoke(main, [*arguments, "--name", "n2", "--port", "KNOLL_AGENT_PORT=9443"])
+    assert done.exit_code
+    assert "taken: {'KNOLL_AGENT_PORT': '9443'}" in done.output
+    assert server not in done.output

@@ -72,10 +72,10 @@ def test_invalid_lines_are_named(text: str) -> None:
 
 
 def test_the_script_is_shell_and_has_a_placeholder_for_the_token() -> None:
-    script = bundle.script("https://192.0.2.1:8444", "sha256//a+b=", "knoll", "/etc/knoll")
+    script = bundle.script("https://192.0.2.1:8444", "sha256//a+b=", "knoll", "/etc/knoll", {})
     assert script.count("@TOKEN@") == 1
     assert subprocess.run(["sh", "-n"], input=script.encode()).returncode == 0
-    hostile = bundle.script("https://x'; touch /tmp/no; '", "p", "i", "/h")
+    hostile = bundle.script("https://x'; touch /tmp/no; '", "p", "i", "/h", {})
     assert subprocess.run(["sh", "-n"], input=hostile.encode()).returncode == 0
     assert "server='https://x'\"'\"'; touch" in hostile
 
@@ -85,8 +85,11 @@ def test_the_name_of_a_machine_is_its_host_name_without_the_domain(tmp_path: Pat
     for command, text in (("docker", f'echo "$@" >> {calls}'), ("curl", ""), ("hostname", "echo Rack_1.example.org")):
         (tmp_path / command).write_text(f"#!/bin/sh\n{text}\n")
         (tmp_path / command).chmod(0o755)
-    script = bundle.script("https://192.0.2.1:8444", "sha256//a+b=", "knoll", str(tmp_path / "home"))
+    home, settings = str(tmp_path / "home"), {"KNOLL_RELAY_PORT": "9444"}
+    script = bundle.script("https://192.0.2.1:8444", "sha256//a+b=", "knoll", home, settings)
     environment = {"PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}"}
     assert subprocess.run(["sh"], input=script.encode(), env=environment).returncode == 0
     (joining,) = [line for line in calls.read_text().splitlines() if "node join" in line]
     assert joining.endswith("--name rack-1")
+    # The new machine checks them before it receives anything.
+    assert "--port KNOLL_AGENT_PORT=7443 --port KNOLL_RELAY_PORT=9444 --port KNOLL_API_TLS_PORT=8444" in joining
