@@ -15,6 +15,7 @@ from activator.interfaces import ProxiedRequest
 from activator.wire.node_socket import prepare
 from knoll.auth.node_identity import node_name
 from knoll.messages.nodes import Node
+from knoll.values import versions
 
 CONNECT_SECONDS = 1.5
 """Time for a TCP connection: a lost SYN is sent again after a second."""
@@ -24,6 +25,10 @@ SILENT_SECONDS = 1.5
 """A connection to a node that failed otherwise ends after this silence; a healthy machine is never silent so long."""
 PROBE_SECONDS = 0.05, 1.0
 """First and longest pause between attempts to reach a node that failed."""
+
+
+class VersionError(OSError):
+    """The other node does not accept the version of this one."""
 
 
 class NodeRelay(Http1ConnectionPool):
@@ -67,8 +72,8 @@ class NodeRelay(Http1ConnectionPool):
     async def dial(self, factory: Callable[[], asyncio.Protocol]) -> Any:
         try:
             connection = await self._dial(factory)
-        except (OSError, TimeoutError):
-            self.connection_failed()
+        except (OSError, TimeoutError) as error:
+            self.connection_failed(str(error) if isinstance(error, VersionError) else "")
             raise
         self._open.add(connection)
         if self.failed:
@@ -90,6 +95,9 @@ class NodeRelay(Http1ConnectionPool):
                     factory, sock=connection, ssl=context, server_hostname=node.name
                 )
                 assert isinstance(protocol, RelayUpstream)
+                if transport.get_extra_info("ssl_object").selected_alpn_protocol() is None:
+                    transport.abort()
+                    raise VersionError(f"the node {node.name} does not accept this node's version; {versions.HOW}")
                 try:
                     ready = await protocol.ready
                 except asyncio.CancelledError:
@@ -106,10 +114,12 @@ class NodeRelay(Http1ConnectionPool):
         prepare(transport)
         return protocol
 
-    def connection_failed(self) -> None:
+    def connection_failed(self, reason: str = "") -> None:
         """Called when a connection could not be made, or ended with a request on it.
 
         Instances of other nodes are preferred until the node accepts a connection again.
+
+        Args: reason: for the requests that wait for a connection; default: the node does not respond.
         """
         if self.failed or self.retired:
             return
@@ -122,7 +132,7 @@ class NodeRelay(Http1ConnectionPool):
         waiting, self.waiting = self.waiting, deque()
         for exchange, generation in waiting:
             if exchange.generation == generation:
-                exchange.connection_refused(OSError(f"the node {self.node.name} does not respond"))
+                exchange.connection_refused(OSError(reason or f"the node {self.node.name} does not respond"))
         self._probe = asyncio.get_running_loop().create_task(self._connect_again())
 
     async def _connect_again(self) -> None:

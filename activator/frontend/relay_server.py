@@ -18,6 +18,7 @@ from activator.wire.http1_parser import MAX_CACHED_HEAD, MAX_HEAD, HeadError, re
 from activator.wire.node_socket import prepare
 from activator.wire.relay_lines import MAX_LINE, Mode, Target, Verb, parse_request, statement
 from knoll.auth.node_identity import node_name
+from knoll.values import versions
 
 log = structlog.get_logger()
 
@@ -47,14 +48,17 @@ class RelayConnection(Http1Connection):
         tls = transport.get_extra_info("ssl_object")
         self.node = node_name(tls.getpeercert()) if tls is not None else ""
         self._expects_plain = self._retiring = False
-        if self.node:
+        reason = ""
+        if not self.node:
+            reason = "it has no node's certificate"
+        elif tls is not None and tls.selected_alpn_protocol() is None:
+            reason = f"its version is not one that this node accepts; {versions.HOW}"
+        if reason:
+            log.warning("relay connection rejected", client=self._peer.address.decode(), node=self.node, reason=reason)
+            self._transport.abort()
+        else:
             prepare(transport)
             self._write(statement(Verb.READY))
-        else:
-            log.warning(
-                "relay connection rejected", client=self._peer.address.decode(), reason="it has no node's certificate"
-            )
-            self._transport.abort()
 
     def retire(self) -> None:
         """Take no more requests, because the worker drains. Called repeatedly until the connection has ended.

@@ -7,10 +7,14 @@ from pathlib import Path
 import structlog
 
 from activator.backend.nodes import Nodes
+from knoll import __version__
+from knoll.values import versions
 
 log = structlog.get_logger()
 
 AUTHORITY, CERTIFICATE, KEY = "ca.pem", "node.pem", "node.key.pem"
+RELAY = "knoll-relay"
+"""ALPN protocol of connections between nodes, with the minor version of the node that connects: `knoll-relay/1.4`."""
 CHECK_SECONDS = 1.0
 """Interval between checks of the files."""
 
@@ -28,6 +32,8 @@ def contexts(folder: Path) -> tuple[ssl.SSLContext, ssl.SSLContext]:
         context.minimum_version = ssl.TLSVersion.TLSv1_3
         context.load_verify_locations(folder / AUTHORITY)
         context.load_cert_chain(folder / CERTIFICATE, folder / KEY)
+    accepting.set_alpn_protocols(versions.accepted_protocols(RELAY, __version__))
+    connecting.set_alpn_protocols([versions.protocol(RELAY, __version__)])
     return accepting, connecting
 
 

@@ -21,6 +21,7 @@ from api.http.body_reader import parsed_body
 from api.resource import bootstrap, stored_secrets
 from api.resource.uploads import Uploads
 from api.wire import status
+from knoll import __version__
 from knoll.auth import certificates, join_tokens, process_tokens, token_key, tokens
 from knoll.auth.certificates import Issued
 from knoll.auth.join_tokens import JoinToken
@@ -31,6 +32,7 @@ from knoll.redis.client import RedisClient
 from knoll.redis.encryption import Keyring
 from knoll.store.protocol import Store
 from knoll.tables.redis_tables import RedisTable
+from knoll.values import versions
 from knoll.values.errors import (
     BadRequestError,
     ConflictError,
@@ -71,10 +73,12 @@ class Machines:
         A machine may repeat its request: the same key gets a certificate again.
 
         Raises: UnauthorizedError. BadRequestError: an invalid name or request. ConflictError: another machine has the
-            name.
+            name, or its version may not be in the cluster.
         """
         stored = await self._join_token(request)
-        name, signing_request = _node_of(request), await _signing_request(request)
+        name, body = _node_of(request), await _body(request)
+        signing_request = _signing_request(body)
+        await self._check_version(name, body.get("version"))
         fingerprint = _fingerprint(signing_request)
         account = {"metadata": {"name": account_of(name), "annotations": {KEY_ANNOTATION: fingerprint}}}
         await bootstrap.create_missing(
@@ -84,12 +88,21 @@ class Machines:
         log.info("machine joined", node=name, key=fingerprint)
         return _json({**issued, "bundle": base64.b64encode(stored[join_tokens.BUNDLE]).decode()}, 201)
 
+    async def _check_version(self, name: str, version: object) -> None:
+        """Raises: ConflictError: the machine's version is too far from this API's, or from another machine's."""
+        if not isinstance(version, str):
+            return  # an earlier version sends none
+        _, entries = await RedisTable(self._redis, NODES, Node).snapshot()
+        others = {other: entry.version for other, (_, entry) in entries.items() if other != name}
+        if problem := versions.problem(version, {"the API": f"v{__version__}", **others}):
+            raise ConflictError(f'nodes "{name}" cannot join: {problem}')
+
     async def renew(self, request: Request) -> Response:
         """POST `/cluster/nodes/NAME/certificate` with the machine's token: a new certificate and a new token."""
         name = await self._node(request)
         if name != _node_of(request):
             raise UnauthorizedError("Unauthorized")
-        return _json(await self._issued(name, await _signing_request(request)), 201)
+        return _json(await self._issued(name, _signing_request(await _body(request))), 201)
 
     async def list_members(self, request: Request) -> Response:
         """GET `/cluster/nodes` with a machine's token: all machines, and the addresses of those that report."""
@@ -208,9 +221,13 @@ def _node_of(request: Request) -> str:
     return name
 
 
-async def _signing_request(request: Request) -> bytes:
+async def _body(request: Request) -> Json:
     parsed = await parsed_body(request, duplicates=False)
-    text = parsed.value.get("request") if isinstance(parsed.value, dict) else None
+    return parsed.value if isinstance(parsed.value, dict) else {}
+
+
+def _signing_request(body: Json) -> bytes:
+    text = body.get("request")
     if not isinstance(text, str):
         raise BadRequestError("request: a certificate signing request as PEM is required")
     return text.encode()

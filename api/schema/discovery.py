@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 
 import orjson
 
-from api.schema.version import VERSION
 from api.wire.content_negotiation import ranges
+from knoll import __version__
 from knoll.values.json import Json
 from knoll.values.kinds import KINDS, Kind
 
@@ -65,7 +65,7 @@ def _kinds(group_name: str, version: str) -> Sequence[Kind]:
 
 
 def resource_list(group_name: str, version: str) -> Json:
-    """`/api/v1` and `/apis/GROUP/VERSION`."""
+    """`/api/v1` and `/apis/GROUP/__version__`."""
     resources: list[Json] = []
     for kind in _kinds(group_name, version):
         entry: Json = {
@@ -178,7 +178,7 @@ def version() -> Json:
     return {
         "major": "1",
         "minor": str(KUBERNETES_MINOR),
-        "gitVersion": f"v1.{KUBERNETES_MINOR}.0+knoll.{VERSION}",
+        "gitVersion": f"v1.{KUBERNETES_MINOR}.0+knoll.{__version__}",
         "gitCommit": "",
         "gitTreeState": "clean",
         "buildDate": "1970-01-01T00:00:00Z",

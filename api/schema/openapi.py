@@ -12,7 +12,7 @@ import orjson
 
 from api.schema import discovery
 from api.schema.schemas import schemas_of
-from api.schema.version import VERSION
+from knoll import __version__
 from knoll.values.json import Json
 from knoll.values.kinds import KINDS, Kind
 
@@ -85,7 +85,7 @@ def document(path: str) -> bytes:
     return orjson.dumps(
         {
             "openapi": "3.0.0",
-            "info": {"title": "Knoll", "version": VERSION},
+            "info": {"title": "Knoll", "version": __version__},
             "paths": operations,
             "components": {"schemas": schemas},
         }

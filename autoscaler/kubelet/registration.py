@@ -12,6 +12,7 @@ from knoll.concurrency.backoff import until_available
 from knoll.messages.nodes import DEAD_SECONDS, Node
 from knoll.redis.heartbeats import INTERVAL_SECONDS, Heartbeats
 from knoll.tables.protocol import Table
+from knoll.values import versions
 from knoll.values.errors import KnollError, StoreForbiddenError, StoreUnavailableError
 
 log = structlog.get_logger()
@@ -56,6 +57,10 @@ class NodeRegistration:
             own: this process; None if its name is not compared.
         """
         self._heartbeats, self._nodes, self._entry, self._own = heartbeats, nodes, entry, own
+        self.problem = ""
+        """Why this node may not be in the cluster; empty if it may, and before that was checked."""
+        self.admitted = asyncio.Event()
+        """Set when this node's version was compared with those of the others, and it may be in the cluster."""
         self._written: Node | None = None
         self._since = float("inf")
         self._decode = msgspec.json.Decoder(Node).decode
@@ -97,8 +102,9 @@ class NodeRegistration:
             while True:
                 try:
                     async with asyncio.timeout(INTERVAL_SECONDS):
-                        await self._beat()
-                    self._since = min(self._since, clock())
+                        if self.admitted.is_set() or await self._is_admitted():
+                            await self._beat()
+                            self._since = min(self._since, clock())
                 except (StoreUnavailableError, TimeoutError):
                     self._since = float("inf")
                 except StoreForbiddenError as error:
@@ -129,3 +135,20 @@ class NodeRegistration:
         with contextlib.suppress(StoreUnavailableError, StoreForbiddenError, TimeoutError):
             async with asyncio.timeout(LEAVE_SECONDS):
                 await self._nodes.put(self._written.name, msgspec.structs.replace(self._written, process=""))
+
+    async def _is_admitted(self) -> bool:
+        """Compare this node's version with those of the nodes that respond: it must not differ by more than one."""
+        own = self._entry()
+        ages, (_, entries) = await self._heartbeats.ages(), await self._nodes.snapshot()
+        others = {
+            name: entry.version
+            for name, (_, entry) in entries.items()
+            if name != own.name and ages.get(name, DEAD_SECONDS) < DEAD_SECONDS
+        }
+        problem = versions.problem(own.version, others)
+        if problem and problem != self.problem:
+            log.error("node refused", node=own.name, reason=problem)
+        self.problem = problem
+        if not problem:
+            self.admitted.set()
+        return not problem

@@ -4,7 +4,6 @@ import asyncio
 import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from importlib.metadata import version
 from typing import Protocol
 
 import structlog
@@ -26,6 +25,7 @@ from autoscaler.revisions.revision_scaler import RevisionScaler
 from autoscaler.roles.duty import take_over
 from autoscaler.roles.published import last_published
 from autoscaler.runtime.protocol import Runtime
+from knoll import __version__
 from knoll.messages.endpoints import ENDPOINTS, RevisionEndpoints
 from knoll.messages.nodes import NODES, Node
 from knoll.redis.client import RedisClient
@@ -119,7 +119,7 @@ class ClusterNode:
     @property
     def problem(self) -> str:
         """Why instances cannot be started here; empty when they can."""
-        return self.kubelet.isolation.problem
+        return self._registration.problem or self.kubelet.isolation.problem
 
     async def run(self, lease: Lease | None) -> None:
         """Run until cancelled; instances keep running.
@@ -135,6 +135,7 @@ class ClusterNode:
             tasks.create_task(self._node_tables.run())
             await self._node_tables.compared.wait()
             tasks.create_task(self._registration.run())
+            await self._registration.admitted.wait()
             if lease is not None:
                 tasks.create_task(self._contend(lease))
 
@@ -199,7 +200,7 @@ class ClusterNode:
             admin_port=self.address.admin_port,
             cores=capacity.cores,
             memory_bytes=capacity.memory_bytes,
-            version=f"v{version('knoll')}",
+            version=f"v{__version__}",
             engine_id=self._swarm.id,
             started=self._started,
             process=self.address.host,

@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from knoll.cluster import agent, bundle
+from knoll.cluster.node_folder import accepted_protocols, protocol
 from knoll.process.settings import (
     ActivatorSettings,
     AgentSettings,
@@ -16,6 +17,7 @@ from knoll.process.settings import (
     BuilderSettings,
     CommonSettings,
     EngineProxySettings,
+    FirewallSettings,
 )
 
 ROOT = Path(__file__).parents[2]
@@ -75,8 +77,8 @@ def test_redis_is_published_on_no_address() -> None:
 
 def test_a_machine_that_joined_offers_no_redis() -> None:
     offered = agent.targets(NODE["agent"]["environment"]["KNOLL_AGENT_SERVICES"])
-    assert "knoll-redis" not in offered
-    assert "knoll-redis" in agent.targets(CLUSTER["agent"]["environment"]["KNOLL_AGENT_SERVICES"])
+    assert not offered.keys() & set(accepted_protocols("redis"))
+    assert protocol("redis") in agent.targets(CLUSTER["agent"]["environment"]["KNOLL_AGENT_SERVICES"])
 
 
 SETTINGS: dict[str, type[CommonSettings]] = {
@@ -87,6 +89,7 @@ SETTINGS: dict[str, type[CommonSettings]] = {
     "agent": AgentSettings,
     "redis": AgentSettings,
     "engine-proxy": EngineProxySettings,
+    "firewall": FirewallSettings,
 }
 
 

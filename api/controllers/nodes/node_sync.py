@@ -6,12 +6,12 @@ A platform on a single machine has one Node, which this process describes itself
 import asyncio
 import os
 from collections.abc import Awaitable, Callable
-from importlib.metadata import version
 
 import structlog
 
 from api.controllers.nodes import node_objects
 from api.controllers.reconciler import objects
+from knoll import __version__
 from knoll.concurrency.backoff import Backoff
 from knoll.concurrency.pending_keys import PendingKeys
 from knoll.messages.nodes import Node
@@ -42,7 +42,7 @@ def this_machine(address: str) -> Node:
         admin_port=0,
         cores=float(os.cpu_count() or 1),
         memory_bytes=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
-        version=f"v{version('knoll')}",
+        version=f"v{__version__}",
     )
 
 

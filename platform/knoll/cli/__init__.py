@@ -7,6 +7,7 @@ import sys
 
 import click
 
+from knoll import __version__
 from knoll.values.errors import KnollError, NotFoundError, StoreUnavailableError
 
 COMMANDS = {
@@ -47,7 +48,7 @@ class _Commands(click.Group):
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
-@click.version_option(package_name="knoll")
+@click.version_option(__version__)
 def main() -> None:
     """Knative Serving in a box, on plain Docker and Redis.
 

@@ -3,18 +3,19 @@
 import contextlib
 import http.client
 import os
-import re
 import socket
 import ssl
 from collections.abc import Iterator, Mapping, Sequence
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 
+from knoll import __version__
 from knoll.cli.cluster import GOSSIP_PORT, HEARTBEAT
 from knoll.cluster import bundle, engine_cli
 from knoll.cluster.engine_cli import EngineError
 from knoll.values.json import Json
 from knoll.values.node import NODE
+from knoll.values.versions import HOW, are_compatible
 
 Result = tuple[bool, str, str]
 """Whether the check passed, the state, and a suggested fix."""
@@ -42,24 +43,21 @@ def states(nodes: Sequence[Json]) -> Iterator[Result]:
             yield False, f"{name} is not ready since {ready.get('lastTransitionTime', 'it joined')}", fix
 
 
-def versions(nodes: Sequence[Json]) -> Result:
-    """Return whether all machines run one minor version, or two consecutive ones."""
+def versions(nodes: Sequence[Json], own: str = f"v{__version__}") -> Result:
+    """Return whether all machines run one minor version, or two consecutive ones.
+
+    Args: own: version of this command, which is that of the images to which the machines can be upgraded next.
+    """
     by_version: dict[str, list[str]] = {}
     for body in nodes:
         version = ((body.get("status") or {}).get("nodeInfo") or {}).get("kubeletVersion", "")
         by_version.setdefault(version, []).append(body["metadata"]["name"])
     state = ", ".join(f"{version or 'unknown'}: {' '.join(names)}" for version, names in sorted(by_version.items()))
-    if len(by_version) <= 1:
-        return True, state, ""
-    minors = sorted({_minor(version) for version in by_version})
-    if len(minors) <= 2 and minors[-1][0] == minors[0][0] and minors[-1][1] - minors[0][1] <= 1:
-        return True, state, "finish the upgrade: all machines should run one version"
-    return False, state, "machines may differ by one minor version: upgrade those that are behind, one after the other"
-
-
-def _minor(version: str) -> tuple[int, int]:
-    match = re.match(r"v?(\d+)\.(\d+)", version)
-    return (int(match[1]), int(match[2])) if match else (-1, -1)
+    if not are_compatible(*by_version):
+        return False, state, HOW
+    if not are_compatible(own, *by_version):
+        return False, f"{state}; this command is {own}", HOW
+    return True, state, "finish the upgrade: all machines should run one version" if len(by_version) > 1 else ""
 
 
 def engine(info: Json, swarm: Json | None) -> Iterator[Result]:

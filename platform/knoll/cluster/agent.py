@@ -16,7 +16,7 @@ import httpx
 import structlog
 
 from knoll.cluster.forwarder import Egress, Ingress, Remote
-from knoll.cluster.node_folder import NodeFolder, NodeFolderError, protocol
+from knoll.cluster.node_folder import NodeFolder, NodeFolderError, accepted_protocols, protocol
 from knoll.process import logs
 from knoll.process.settings import AgentSettings
 from knoll.values.errors import KnollError
@@ -43,7 +43,8 @@ def targets(text: str) -> dict[str, tuple[str, int]]:
         match = _TARGET.fullmatch(part)
         if match is None or match[1] not in SERVICES:
             raise AgentError(f"KNOLL_AGENT_SERVICES: {part!r} is not of the form NAME=HOST:PORT")
-        parsed[protocol(match[1])] = (match[2], int(match[3]))
+        for accepted in accepted_protocols(match[1]):
+            parsed[accepted] = (match[2], int(match[3]))
     return parsed
 
 

@@ -1,8 +1,9 @@
 """Forwards connections between machines over mutual TLS: Redis, logs of instances, uploads, images.
 
-All services of a machine share one port; the ALPN protocol selects the service. `Ingress` accepts connections of other
-machines, and forwards them to a service of its own machine. `Egress` listens for programs of its own machine, and
-connects to another one.
+All services of a machine share one port; the ALPN protocol selects the service, and names the version of the machine
+that connects (`knoll-redis/1.4`): a machine accepts its own minor version and those beside it. `Ingress` accepts
+connections of other machines, and forwards them to a service of its own machine. `Egress` listens for programs of its
+own machine, and connects to another one.
 """
 
 import asyncio
@@ -17,6 +18,7 @@ from cryptography import x509
 
 from knoll.auth import certificates
 from knoll.cluster.node_folder import NodeFolder
+from knoll.values import versions
 
 log = structlog.get_logger()
 
@@ -86,7 +88,8 @@ class Ingress:
         node, service = _peer(tls), tls.selected_alpn_protocol() or ""
         target = self._targets.get(service)
         if target is None or node not in self._members() or len(self._open) >= MAX_CONNECTIONS:
-            log.warning("connection of a machine refused", node=node, service=service)
+            reason = "" if service else f"it offers no service of a version that this machine accepts; {versions.HOW}"
+            log.warning("connection of a machine refused", node=node, service=service, reason=reason)
             writer.transport.abort()
             return
         task = asyncio.current_task()
@@ -126,6 +129,9 @@ class Egress:
             limit=CHUNK,
         )
         tls = writer.get_extra_info("ssl_object")
+        if _peer(tls) == remote.node and tls.selected_alpn_protocol() is None:
+            writer.transport.abort()
+            raise OSError(f"{remote.node} does not accept {remote.service} of this machine's version; {versions.HOW}")
         if _peer(tls) != remote.node or tls.selected_alpn_protocol() != remote.service:
             writer.transport.abort()
             raise OSError(f"{remote.address}:{remote.port} is not the service {remote.service} of {remote.node}")

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from knoll import __version__
 from knoll.auth.join_tokens import JoinToken
 from knoll.cluster.node_folder import NodeFolder
 from knoll.values.errors import BadRequestError, KnollError
@@ -47,7 +48,7 @@ def join(server: str, pin: str, token: JoinToken, name: str, folder: NodeFolder)
 
     Raises: JoinError, NodeFolderError, SealedError.
     """
-    body = json.dumps({"request": folder.request(name).decode()})
+    body = json.dumps({"request": folder.request(name).decode(), "version": f"v{__version__}"})
     issued = _post(server, pin, f"/cluster/nodes/{name}", body, token)
     try:
         folder.keep(str(issued["authority"]).encode(), str(issued["certificate"]).encode(), str(issued["token"]))

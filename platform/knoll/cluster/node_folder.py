@@ -9,15 +9,25 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
+from knoll import __version__
 from knoll.auth import certificates
+from knoll.values import versions
 from knoll.values.errors import KnollError
 
 AUTHORITY, CERTIFICATE, KEY, TOKEN = "ca.pem", "node.pem", "node.key.pem", "token"
 
 
 def protocol(service: str) -> str:
-    """Return the ALPN protocol of a service between machines: `redis`, `logs`, `api` or `registry`."""
-    return f"knoll-{service}"
+    """Return the ALPN protocol that this version offers for a service of another machine.
+
+    Args: service: `redis`, `logs`, `api` or `registry`.
+    """
+    return versions.protocol(f"knoll-{service}", __version__)
+
+
+def accepted_protocols(service: str) -> list[str]:
+    """Return the ALPN protocols that this version accepts for a service."""
+    return versions.accepted_protocols(f"knoll-{service}", __version__)
 
 
 class _OneProtocol(ssl.SSLContext):

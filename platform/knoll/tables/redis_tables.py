@@ -205,7 +205,9 @@ class RedisTable(Generic[T]):
         entries = {}
         for field, value in stored.items():
             at, _, data = value.partition(b"\n")
-            entries[field.decode()] = (int(at), self._decode(data))
+            entry = self._readable(field.decode(), data)
+            if entry is not None:
+                entries[field.decode()] = (int(at), entry)
         return None if version is None else int(version), entries
 
     async def _joins_on(self, tip: int, last: StreamEntry | None) -> bool:
@@ -223,8 +225,17 @@ class RedisTable(Generic[T]):
 
     def _change(self, version: int, entry: StreamEntry) -> FieldChange[T]:
         fields = entry[1]
-        value = self._decode(fields[b"v"]) if b"v" in fields else None
-        return FieldChange(version, fields[b"f"].decode(), value)
+        field = fields[b"f"].decode()
+        value = self._readable(field, fields[b"v"]) if b"v" in fields else None
+        return FieldChange(version, field, value)
+
+    def _readable(self, field: str, data: bytes) -> T | None:
+        """Decode an entry; None if this version cannot, because a newer one wrote a value that it does not have."""
+        try:
+            return self._decode(data)
+        except msgspec.ValidationError as error:
+            log.warning("table entry not readable", table=self._name, field=field, error=str(error))
+            return None
 
 
 def uptime(server: bytes) -> int:

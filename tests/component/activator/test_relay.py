@@ -1,19 +1,24 @@
 """Requests that reach an instance of another node through that node's gateway."""
 
 import asyncio
+import contextlib
 import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import TypeAlias
 
 import pytest
+import structlog
 import websockets
 import websockets.asyncio.server
 from websockets.exceptions import ConnectionClosed
 
 from activator.frontend.relay_server import RelayConnection
+from activator.sync.node_certificate import RELAY
+from knoll import __version__
 from knoll.messages.endpoints import StartTiming
 from knoll.messages.routing import RequestPolicy
+from knoll.values import versions
 from tests.component.activator.machines import Machine, Machines, machines, node, on
 from tests.component.activator.stage import HOST, App, Connection, read_request
 from tests.component.activator.test_mixed_load import app_of_all_kinds
@@ -395,6 +400,29 @@ async def test_a_node_that_is_not_available_gets_no_requests_and_they_wait(pair:
     pair.introduce()
     assert (await client.answer()).status == 200
     await released(pair, app)
+
+
+async def test_a_node_of_a_distant_version_relays_nothing(pair: Machines) -> None:
+    app = await remote(pair)
+    context = pair[0].gateway.nodes.context
+    assert context is not None
+    context.set_alpn_protocols(["knoll-relay/9.9"])
+    response = await pair[0].stage.get()
+    assert response.status == 502
+    assert b"upgrade one minor version at a time" in response.body
+    assert not app.requests
+    # Also if it sends requests without noticing.
+    with structlog.testing.capture_logs() as logs:
+        reader, writer = await asyncio.open_connection(
+            "127.0.0.1", pair[1].relay_port, ssl=context, server_hostname="n2"
+        )
+        with contextlib.suppress(ConnectionError):
+            assert await reader.read() == b""
+        writer.transport.abort()
+    rejected = next((each for each in logs if each["event"] == "relay connection rejected"), {})
+    assert "its version is not one that this node accepts" in rejected["reason"]
+    context.set_alpn_protocols([versions.accepted_protocols(RELAY, __version__)[-1]])
+    assert (await pair[0].stage.get()).status == 200
 
 
 async def test_a_node_that_was_removed_reaches_nothing_over_its_open_connections(pair: Machines) -> None:

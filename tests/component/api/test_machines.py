@@ -12,14 +12,18 @@ import pytest
 from cryptography import x509
 
 from api import authority
+from knoll import __version__
 from knoll.auth import certificates, join_tokens, key_files, process_tokens
 from knoll.auth.join_tokens import JoinToken
 from knoll.cluster.members import KEY_ANNOTATION
 from knoll.cluster.node_folder import NodeFolder
+from knoll.messages.nodes import NODES, Node
 from knoll.process.settings import ApiSettings
 from knoll.redis.client import RedisClient, connected
 from knoll.redis.encryption import SealedError
 from knoll.store.redis_store import RedisStore
+from knoll.tables.redis_tables import RedisTable
+from knoll.values import versions
 from tests.component.api.conftest import Running, serving
 
 pytestmark = pytest.mark.redis
@@ -73,6 +77,27 @@ async def joined(api: Running, folder: NodeFolder, name: str) -> None:
     assert answer.status_code == 201, answer.text
     issued = answer.json()
     folder.keep(issued["authority"].encode(), issued["certificate"].encode(), issued["token"])
+
+
+async def test_a_machine_of_a_distant_version_cannot_join(api: Running, redis: RedisClient, tmp_path: Path) -> None:
+    folder, token = NodeFolder(tmp_path / "n2"), await issue(api)
+    major, minor = versions.minor_version(__version__) or (0, 0)
+
+    async def attempt(version: str) -> httpx.Response:
+        body = {"request": folder.request("n2").decode(), "version": version}
+        return await api.client.post("/cluster/nodes/n2", json=body, headers=bearer(token))
+
+    refused = await attempt(f"v{major}.{minor + 2}.0")
+    assert refused.status_code == 409
+    assert "upgrade one minor version at a time" in refused.json()["message"]
+    assert "the API runs" in refused.json()["message"]
+    # A machine that runs counts, too: two machines would differ by two.
+    entry = Node("n3", "192.0.2.3", 7444, 7443, 1.0, 1, f"v{major}.{minor - 1}.0")
+    table = RedisTable(redis, NODES, Node)
+    await table.put("n3", entry)
+    assert "n3 runs" in (await attempt(f"v{major}.{minor + 1}.0")).json()["message"]
+    await table.remove("n3")
+    assert (await attempt(f"v{major}.{minor + 1}.0")).status_code == 201
 
 
 async def test_a_machine_with_a_token_gets_a_certificate_and_the_keys(api: Running, tmp_path: Path) -> None:

@@ -475,3 +475,35 @@ async def test_a_table_is_written_once_redis_permits_it(redis_url: str) -> None:
             for task in running:
                 task.cancel()
         await redis.execute("ACL", "DELUSER", "old")
+
+
+async def test_a_node_of_a_distant_version_is_refused_until_the_others_are_upgraded(redis_url: str) -> None:
+    async with connected(redis_url, "link-test") as redis, asyncio.TaskGroup() as tasks:
+        table, heartbeats = RedisTable(redis, NODES, nodes.Node), Heartbeats(redis, NODES)
+        entry = nodes.Node("n7", "192.0.2.7", 1, 1, 1.0, 1, "v1.6.0")
+        for name, version in (("silent", "v1.3.0"), ("n8", "v1.4.0")):
+            await table.put(name, nodes.Node(name, "192.0.2.8", 1, 1, 1.0, 1, version))
+        await heartbeats.beat("n8")  # the other one is in the table, but it does not run
+        registration = NodeRegistration(heartbeats, table, lambda: entry)
+
+        async def keeping() -> None:
+            while True:
+                await heartbeats.beat("n8")
+                await asyncio.sleep(0)
+
+        running = [tasks.create_task(keeping()), tasks.create_task(registration.run())]
+        await eventually(lambda: bool(registration.problem), condition="it is refused")
+        assert "n8 runs v1.4.0" in registration.problem
+        assert "silent" not in registration.problem
+        assert "n7" not in (await table.snapshot())[1]
+        assert "n7" not in await heartbeats.ages()
+        await table.put("n8", nodes.Node("n8", "192.0.2.8", 1, 1, 1.0, 1, "v1.5.0"))
+        await asyncio.wait_for(registration.admitted.wait(), 20)
+        assert not registration.problem
+
+        async def registered() -> bool:
+            return "n7" in (await table.snapshot())[1]
+
+        await eventually(registered, condition="it is registered")
+        for task in running:
+            task.cancel()

@@ -14,6 +14,7 @@ from knoll.auth.certificates import Issued
 from knoll.cluster import forwarder
 from knoll.cluster.forwarder import Egress, Ingress, Remote
 from knoll.cluster.node_folder import NodeFolder
+from knoll.values import versions
 from tests.component.cluster.certified import authority, machine
 from tests.waiting import eventually
 
@@ -178,6 +179,30 @@ async def test_a_service_that_is_not_offered_is_refused(pair: Pair) -> None:
     with pytest.raises(OSError, match=r".*"):
         await pair.egress(service="knoll-logs").connect()
     assert pair.ingress.connections == 0
+
+
+@pytest.mark.parametrize(
+    ("version", "accepted"), [("0.2.9", True), ("0.3.5", True), ("0.4.0", True), ("0.1.0", False), ("0.5.0", False)]
+)
+async def test_a_machine_of_a_distant_version_is_refused_with_the_reason(
+    issuer: Issued, tmp_path: Path, version: str, accepted: bool
+) -> None:
+    first, second = machine(issuer, "n1", tmp_path / "1"), machine(issuer, "n2", tmp_path / "2")
+    offered = versions.accepted_protocols("knoll-redis", "v0.3.0")
+    async with echo() as service:
+        ingress = Ingress(first, dict.fromkeys(offered, ("127.0.0.1", service)), lambda: {"n1", "n2"})
+        async with await ingress.start("127.0.0.1", 0) as server:
+            remote = Remote("n1", "127.0.0.1", port_of(server), versions.protocol("knoll-redis", version))
+            egress = Egress(second, remote)
+            if accepted:
+                reader, writer = await egress.connect()
+                assert await reader.readexactly(5) == b"echo:"
+                writer.close()
+                await eventually(lambda: not ingress.connections, condition="no connection")
+            else:
+                with pytest.raises(OSError, match=r"n1 does not accept .* upgrade one minor version at a time"):
+                    await egress.connect()
+                assert ingress.connections == 0
 
 
 async def test_a_machine_that_is_removed_is_cut_off(pair: Pair) -> None:

@@ -155,3 +155,22 @@ async def test_the_version_of_a_table_is_that_of_its_last_change(table: AnyTable
     first = await table.put("f", Entry("h"))
     assert await table.version() == first
     assert await table.remove("f") == await table.version()
+
+
+async def test_an_entry_that_this_version_cannot_read_counts_as_missing(redis_url: str) -> None:
+    """As of a newer version, which has more values of an enumeration: everything else in the table stays readable."""
+
+    class Newer(msgspec.Struct):
+        host: int
+
+    redis = connect(redis_url)
+    table, newer = RedisTable(redis, "t", Entry), RedisTable(redis, "t", Newer)
+    await table.put("f", Entry("h"))
+    await newer.put("g", Newer(1))
+    following = table.follow()
+    assert await anext(following) == Reset((await table.snapshot())[0], {"f": Entry("h")})
+    version = await newer.put("f", Newer(2))
+    assert await anext(following) == FieldChange(version, "f", None)
+    assert (await table.snapshot())[1] == {}
+    await following.aclose()  # type: ignore[attr-defined]
+    await redis.aclose()

@@ -1,11 +1,11 @@
 """What the documents say exists, and how they are written."""
 
 import re
-import tomllib
 from pathlib import Path
 
 import pytest
 
+from knoll import __version__
 from scripts.check_words import PROSE
 from tests.documents import DOCUMENTS, PAGES, ROOT, prose
 
@@ -88,7 +88,6 @@ def test_the_map_of_the_activator_names_modules_of_each_of_its_folders() -> None
 
 
 def test_the_changelog_begins_with_the_version_of_the_package() -> None:
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     versions = re.findall(r"^## \[(.+?)\]", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
-    assert versions[0] == project["version"]
+    assert versions[0] == __version__
     assert len(versions) == len(set(versions))

@@ -48,7 +48,8 @@ def test_a_machine_that_is_silent_is_a_problem() -> None:
     ],
 )
 def test_versions_may_differ_by_one(versions: list[str], ok: bool, fix: str) -> None:
-    result = cluster_checks.versions([node(f"n{at}", version) for at, version in enumerate(versions)])
+    nodes = [node(f"n{at}", version) for at, version in enumerate(versions)]
+    result = cluster_checks.versions(nodes, own=versions[0])
     assert result[0] is ok
     assert fix in result[2]
     assert bool(fix) == bool(result[2])

@@ -6,19 +6,20 @@ from knoll.auth.join_tokens import JoinToken
 from knoll.cluster import agent
 from knoll.cluster.agent import AgentError
 from knoll.cluster.forwarder import Remote
+from knoll.cluster.node_folder import accepted_protocols, protocol
 
 
 def test_services_are_parsed() -> None:
+    places = {"redis": ("redis", 6379), "logs": ("autoscaler.control", 8082)}
     assert agent.targets("redis=redis:6379, logs=autoscaler.control:8082") == {
-        "knoll-redis": ("redis", 6379),
-        "knoll-logs": ("autoscaler.control", 8082),
+        accepted: place for service, place in places.items() for accepted in accepted_protocols(service)
     }
     assert agent.targets("") == {}
 
 
 def test_forwards_are_parsed() -> None:
     assert agent.forwards("0.0.0.0:6379=redis@n1/192.0.2.1:7443") == [
-        (("0.0.0.0", 6379), Remote("n1", "192.0.2.1", 7443, "knoll-redis"))
+        (("0.0.0.0", 6379), Remote("n1", "192.0.2.1", 7443, protocol("redis")))
     ]
 
 
