@@ -6,10 +6,14 @@ import os
 import socket
 import ssl
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime, timedelta
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 
+from cryptography import x509
+
 from knoll import __version__
+from knoll.auth import certificates
 from knoll.cli.cluster import GOSSIP_PORT, HEARTBEAT
 from knoll.cluster import bundle, engine_cli
 from knoll.cluster.engine_cli import EngineError
@@ -23,6 +27,8 @@ Result = tuple[bool, str, str]
 CLOCK_SECONDS = 5.0
 """Larger differences of clocks are reported; certificates tolerate five minutes, leases and logs less."""
 CONNECT_SECONDS = 3.0
+_RENEWAL_TAKES = timedelta(days=2)
+"""Renewal is tried every hour; a certificate that is overdue for longer is reported."""
 
 
 def is_cluster(nodes: Sequence[Json]) -> bool:
@@ -120,9 +126,7 @@ def clock(name: str, address: str, port: int, now: float) -> Result | None:
 
     Args: now: epoch seconds.
     """
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE  # only the time is read
-    connection = http.client.HTTPSConnection(address, port, timeout=CONNECT_SECONDS, context=context)
+    connection = http.client.HTTPSConnection(address, port, timeout=CONNECT_SECONDS, context=_unverified())
     try:
         connection.request("GET", "/version")
         date = connection.getresponse().getheader("Date")
@@ -137,3 +141,69 @@ def clock(name: str, address: str, port: int, now: float) -> Result | None:
     if difference <= CLOCK_SECONDS:
         return True, f"{name}'s clock agrees", ""
     return False, f"{name}'s clock differs by {difference:.0f} s", "synchronise the clocks, for example with chrony"
+
+
+def certificate(name: str, address: str, port: int, now: datetime) -> Result | None:
+    """Return whether a machine's certificate is its own and was renewed; None if the port does not respond.
+
+    Args:
+        port: of its agent or relay, which sends its certificate before it asks for this machine's.
+        now: with a time zone.
+    """
+    try:
+        with socket.create_connection((address, port), CONNECT_SECONDS) as raw, _unverified().wrap_socket(raw) as tls:
+            content = tls.getpeercert(binary_form=True) or b""
+        issued = x509.load_der_x509_certificate(content)
+    except (OSError, ValueError):
+        return None
+    owner, days = certificates.node_name(issued), (issued.not_valid_after_utc - now).days
+    if owner != name:
+        fix = f"give {name} its own address: `knoll node ls` shows the addresses of all machines"
+        return False, f"{address}:{port} has the certificate of {owner or 'no machine'}, not of {name}", fix
+    if issued.not_valid_after_utc - now < certificates.NODE_RENEWED_BEFORE - _RENEWAL_TAKES:
+        fix = f"it should have been renewed: see `docker compose logs agent` on {name}"
+        return (
+            False,
+            f"{name}'s certificate ends in {days} days" if days >= 0 else f"{name}'s certificate has ended",
+            fix,
+        )
+    return True, f"{name}'s certificate is valid for {days} days", ""
+
+
+def swarm_members(members: Sequence[Json], nodes: Sequence[Json]) -> Iterator[Result]:
+    """Yield whether the Swarm has enough managers, and the same machines as the platform.
+
+    Args:
+        members: reply of `GET /nodes` of a Swarm manager.
+        nodes: Nodes of the platform.
+    """
+    managers = [each for each in members if each["Spec"]["Role"] == "manager"]
+    reachable = [each for each in managers if (each.get("ManagerStatus") or {}).get("Reachability") == "reachable"]
+    needed = len(managers) // 2 + 1
+    state = f"{len(reachable)} of {len(managers)} managers of the Swarm respond, {needed} are needed to place instances"
+    fix = "" if len(reachable) == len(managers) else "start the others, or `docker node demote` those that are gone"
+    if not fix and len(managers) == 2:
+        fix = "two managers are no safer than one: if either is lost, nothing is placed; use one or three"
+    yield len(reachable) == len(managers), state, fix
+    by_id = {each["ID"]: each for each in members}
+    for body in nodes:
+        engine_id = str((body.get("spec") or {}).get("providerID", "")).removeprefix("docker://")
+        member, name = by_id.pop(engine_id, None), body["metadata"]["name"]
+        if member is None:
+            fix = f"run the command of `knoll node join-command` on {name} again, and restart its autoscaler"
+            yield False, f"{name} is not in the Swarm, so no instance is placed on it", fix
+        elif member["Status"]["State"] != "ready":
+            fix = f"check Docker on {name}, and the ports 2377 and 7946 between the machines"
+            yield False, f"{name} is {member['Status']['State']} in the Swarm", fix
+    for engine_id, member in by_id.items():
+        host = (member.get("Description") or {}).get("Hostname") or engine_id
+        if member["Status"]["State"] == "down":
+            fix = f"remove it: `docker node rm {engine_id}`"
+            yield True, f"{host} is down in the Swarm and is no machine of the platform", fix
+
+
+def _unverified() -> ssl.SSLContext:
+    """A context that accepts any certificate: only what the other side shows is read."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    return context

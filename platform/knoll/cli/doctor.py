@@ -13,6 +13,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -119,16 +120,21 @@ class _EngineConnection(http.client.HTTPConnection):
 
 def _ask_engine(path: Path, resource: str) -> dict[str, Any]:
     """GET a JSON object from the engine. Raises: OSError, HTTPException, ValueError (an unexpected response)."""
+    body = _engine_json(path, resource)
+    if not isinstance(body, dict):
+        raise ValueError(f"GET {resource} did not return a JSON object")
+    return body
+
+
+def _engine_json(path: Path, resource: str) -> Any:
+    """GET JSON from the engine. Raises: OSError, HTTPException, ValueError (an unexpected response)."""
     with contextlib.closing(_EngineConnection(path)) as connection:
         connection.request("GET", resource)
         response = connection.getresponse()
         text = response.read()
     if response.status != 200:
         raise ValueError(f"GET {resource} returned {response.status} {response.reason}")
-    body = json.loads(text)
-    if not isinstance(body, dict):
-        raise ValueError(f"GET {resource} did not return a JSON object")
-    return body
+    return json.loads(text)
 
 
 def buildx(_: str) -> Iterator[Finding]:
@@ -140,11 +146,14 @@ def buildx(_: str) -> Iterator[Finding]:
     yield Finding("buildx", ok, output, "" if ok else "install it (Debian: apt-get install docker-cli docker-buildx)")
 
 
-def redis(_: str) -> Iterator[Finding]:
+def redis(server: str) -> Iterator[Finding]:
     if os.environ.get("KNOLL_REDIS_URL"):
         yield from _own_redis()
         return
     program = shutil.which("redis-server")
+    if program is None and next(platform(server)).ok:
+        yield Finding("redis", True, "redis-server is not installed; the running platform has its own")
+        return
     fix = "`knoll up` needs it (Debian: apt-get install redis-server) or --redis-url; Compose includes it"
     yield Finding("redis", program is not None, program or "redis-server is not installed", "" if program else fix)
 
@@ -321,14 +330,27 @@ def cluster(server: str) -> Iterator[Finding]:
         with contextlib.suppress(ValueError):  # workers refuse this call
             swarm = _ask_engine(socket_path, "/swarm")
         results += cluster_checks.engine(info, swarm)
+        if (info.get("Swarm") or {}).get("ControlAvailable"):
+            results += _swarm_members(socket_path, nodes)
     settings = cluster_checks.platform_settings()
     machine_ports, api_port = cluster_checks.ports(settings), bundle.port(settings, "KNOLL_API_TLS_PORT")
     for name, host in cluster_checks.addresses(nodes):
         results += cluster_checks.reached(name, host, machine_ports)
-        if difference := cluster_checks.clock(name, host, api_port, time.time()):
-            results.append(difference)
+        results += filter(None, (
+            cluster_checks.clock(name, host, api_port, time.time()),
+            cluster_checks.certificate(name, host, machine_ports[0], datetime.now(UTC)),
+        ))  # fmt: skip
     for ok, state, fix in results:
         yield Finding("cluster", ok, state, fix)
+
+
+def _swarm_members(socket_path: Path, nodes: list[Any]) -> list[cluster_checks.Result]:
+    try:
+        members = _engine_json(socket_path, "/nodes")
+    except ValueError as error:
+        fix = "more than half of its managers must run: start them, or run `docker swarm init --force-new-cluster` here"
+        return [(False, f"the Swarm has no leader, so no instance is placed: {error}", fix)]
+    return list(cluster_checks.swarm_members(members, nodes))
 
 
 CHECKS: tuple[Callable[[str], Iterator[Finding]], ...] = (

@@ -1,13 +1,18 @@
 """The checks of `knoll doctor` for several machines."""
 
+import contextlib
 import os
 import socket
+import ssl
+import threading
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from knoll.cli import cluster_checks
 from knoll.values.json import Json
+from tests.component.cluster import certified
 from tests.conftest import free_port
 
 
@@ -100,3 +105,85 @@ def test_addresses_are_those_between_machines() -> None:
 
 def test_the_clock_of_a_machine_without_an_api_is_unknown() -> None:
     assert cluster_checks.clock("n2", "127.0.0.1", free_port(), 0.0) is None
+
+
+def member(engine_id: str, role: str = "worker", state: str = "ready", reachability: str = "") -> Json:
+    status: Json = {"ManagerStatus": {"Reachability": reachability}} if reachability else {}
+    described = {"Hostname": f"host-{engine_id}"}
+    return {"ID": engine_id, "Spec": {"Role": role}, "Status": {"State": state}, "Description": described, **status}
+
+
+def with_engine(name: str, engine_id: str) -> Json:
+    return {**node(name), "spec": {"providerID": f"docker://{engine_id}"}}
+
+
+def test_the_swarm_needs_more_than_half_of_its_managers() -> None:
+    members = [member("a", "manager", reachability="reachable"), member("b")]
+    nodes = [with_engine("n1", "a"), with_engine("n2", "b")]
+    assert list(cluster_checks.swarm_members(members, nodes)) == [
+        (True, "1 of 1 managers of the Swarm respond, 1 are needed to place instances", "")
+    ]
+    three = [member(each, "manager", reachability="reachable") for each in "abc"]
+    three[2] = member("c", "manager", "down", "unreachable")
+    lost = next(cluster_checks.swarm_members(three, nodes))
+    assert not lost[0]
+    assert "2 of 3 managers" in lost[1]
+    assert "start the others" in lost[2]
+    two = next(cluster_checks.swarm_members(three[:2], nodes))
+    assert two[0]
+    assert "use one or three" in two[2]
+
+
+def test_the_swarm_has_the_machines_of_the_platform() -> None:
+    members = [member("a", "manager", reachability="reachable"), member("b", state="down"), member("x", state="down")]
+    nodes = [with_engine("n1", "a"), with_engine("n2", "b"), with_engine("n3", "c")]
+    _, down, missing, left = cluster_checks.swarm_members(members, nodes)
+    assert down[:2] == (False, "n2 is down in the Swarm")
+    assert "7946" in down[2]
+    assert "n3 is not in the Swarm" in missing[1]
+    assert "join-command" in missing[2]
+    assert left[0]
+    assert "docker node rm x" in left[2]
+
+
+@pytest.mark.parametrize(
+    ("name", "days", "ok", "state"),
+    [
+        ("n1", 0, True, "n1's certificate is valid for"),
+        ("n1", 15, False, "n1's certificate ends in"),
+        ("n1", 40, False, "n1's certificate has ended"),
+        ("n2", 0, False, "has the certificate of n1, not of n2"),
+    ],
+)
+def test_certificates_are_checked_at_the_machine(tmp_path: Path, name: str, days: int, ok: bool, state: str) -> None:
+    folder = certified.machine(certified.authority(), "n1", tmp_path)
+    context = folder.context(server=True)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        accepting = threading.Thread(target=shake_hands, args=(listener, context))
+        accepting.start()
+        now = datetime.now(UTC) + timedelta(days=days)
+        result = cluster_checks.certificate(name, "127.0.0.1", listener.getsockname()[1], now)
+        accepting.join()
+    assert result is not None
+    assert result[0] is ok
+    assert state in result[1]
+    assert bool(result[2]) is not ok
+
+
+def shake_hands(listener: socket.socket, context: ssl.SSLContext) -> None:
+    """As an agent: a client without a certificate is refused."""
+    connection, _ = listener.accept()
+    with contextlib.suppress(OSError), connection, context.wrap_socket(connection, server_side=True) as tls:
+        tls.recv(1)
+
+
+def test_no_certificate_is_reported_for_a_port_that_does_not_respond() -> None:
+    assert cluster_checks.certificate("n1", "127.0.0.1", free_port(), datetime.now(UTC)) is None
+
+
+def test_the_command_itself_may_be_too_new_for_the_machines() -> None:
+    ok, state, fix = cluster_checks.versions([node("n1"), node("n2")], own="v1.6.0")
+    assert not ok
+    assert "this command is v1.6.0" in state
+    assert "one minor version at a time" in fix
+    assert cluster_checks.versions([node("n1"), node("n2")], own="v1.5.0") == (True, "v1.4.0: n1 n2", "")
