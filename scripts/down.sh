@@ -40,10 +40,24 @@ remove_volumes() {
   [ "${#volumes[@]}" -eq 0 ] || docker volume rm "${volumes[@]}"
 }
 
+# On the first of several machines: the Swarm's services that reserve places for instances.
+remove_reservations() {
+  local services
+  mapfile -t services < <(docker service ls --quiet --filter "label=knoll.dev/platform=$PLATFORM" 2>/dev/null)
+  [ "${#services[@]}" -eq 0 ] || docker service rm "${services[@]}"
+}
+
 say 'Stopping the platform'
 timed 'processes' docker compose stop
+timed 'reservations' remove_reservations
 timed 'instances' remove_instances
 timed 'firewall rules' remove_rules
 timed 'docker compose down' docker compose down --remove-orphans
 timed 'volumes' remove_volumes "$@"
 timed 'networks' remove_networks
+# The settings of before `knoll cluster init`: without its certificate, this machine is not a node any more.
+if [ -e .env.single-machine ]; then
+  mv .env.single-machine .env
+  note '.env has the settings of a single machine again'
+  note 'Docker is still in Swarm mode; if nothing else uses it: docker swarm leave --force'
+fi

@@ -63,6 +63,7 @@ def init(address: str | None, name: str | None, platform: str, client: ApiClient
     image = before.get("KNOLL_IMAGE") or "knoll"
     engine_cli.write_volume(image, platform, "node", _certified(client, name, before))
     text = env.read_text() if env.exists() else ""
+    env.with_name(bundle.SINGLE_MACHINE_ENV).write_text(text)
     env.write_text(bundle.changed_dotenv(text, bundle.first_settings(name, address, before)))
     click.echo(f"settings written to {env}; starting the platform as node {name} ({address})")
     engine_cli.start_platform(folder)

@@ -23,12 +23,12 @@ from knoll.cli.connection import client_options
 from knoll.cli.identity import duration
 from knoll.cli.output import output_option, show
 from knoll.cli.terminal import echo
-from knoll.cluster import bundle, engine_cli, joining
+from knoll.cluster import bundle, engine_cli, joining, leaving
 from knoll.cluster.bundle import Bundle
 from knoll.cluster.members import account_of
 from knoll.cluster.node_folder import AUTHORITY, CERTIFICATE, KEY, TOKEN, NodeFolder
 from knoll.process.settings import BUILDKIT_IMAGE
-from knoll.values import kinds
+from knoll.values import kinds, versions
 from knoll.values.errors import BadRequestError, ConflictError, KnollError
 from knoll.values.json import Json
 
@@ -65,6 +65,7 @@ def join_command(life: str, platform: str, client: ApiClient, namespace: str) ->
     server = f"https://{host}:{bundle.port(settings, 'KNOLL_API_TLS_PORT')}"
     pin = joining.pin_of_server(server)
     image = settings.get("KNOLL_IMAGE") or "knoll"
+    _check_version(client, image)
     echo("sending the platform's images to its API …", err=True)
     token, upload = JoinToken.fresh(), _upload_images(client, [image, BUILDKIT_IMAGE])
     script = bundle.script(server, pin, image, HOME, settings)
@@ -73,6 +74,18 @@ def join_command(life: str, platform: str, client: ApiClient, namespace: str) ->
     command = f"curl -fsSk --pinnedpubkey '{pin}' -H 'Authorization: Bearer {token}' {server}/cluster/script | sudo sh"
     echo(f"valid for {life}, for any number of machines; revoke it with `knoll node forget {token.id}`", err=True)
     click.echo(command)
+
+
+def _check_version(client: ApiClient, image: str) -> None:
+    """Raises: ConflictError: machines with an image could not be in the cluster with those that run."""
+    version = engine_cli.run("run", "--rm", "--network", "none", image, "knoll", "--version").decode().split()[-1]
+    running = {
+        body["metadata"]["name"]: ((body.get("status") or {}).get("nodeInfo") or {}).get("kubeletVersion", "")
+        for body in client.list(kinds.NODE, "")
+        if _is_ready(body)
+    }
+    if problem := versions.problem(f"v{version}", running, f"the image {image}"):
+        raise ConflictError(problem)
 
 
 def _bundle(platform: str, image: str, folder: Path, settings: dict[str, str]) -> Bundle:
@@ -136,7 +149,7 @@ def join(server: str, pin: str, home: Path, address: str, ports: tuple[str, ...]
     received = bundle.decode(joining.join(server, pin, token, name, folder))
     if not before.get("KNOLL_NODE"):
         _check(list(address_problems(address, engine, received.settings)))
-    _write_platform(home, folder, received, bundle.node_settings(received, name, address))
+    _write_platform(home, folder, received, bundle.node_settings(received, name, address, before))
     _join_swarm(engine, received, address)
     click.echo(f"this machine is the node {name} ({address}) of the platform at {received.first_address}")
 
@@ -159,6 +172,10 @@ def _write_platform(home: Path, folder: NodeFolder, received: Bundle, settings: 
     for process in redis_acl.PROCESSES:
         keys = {name: content for name, content in received.keys.get(process, {}).items() if name in names}
         engine_cli.write_volume(image, platform, f"keys-{process}", keys)
+    command = home / bundle.COMMAND
+    socket = os.environ.get("KNOLL_DOCKER_SOCKET") or "/var/run/docker.sock"
+    command.write_text(bundle.command(image, socket, str(home), settings.get("KNOLL_API_PORT") or "8001"))
+    command.chmod(0o755)
     # Last: a machine with this file counts as joined.
     (home / ".env").write_text(bundle.dotenv(settings))
 
@@ -216,10 +233,15 @@ def _is_ready(body: Json) -> bool:
 def drain(name: str, timeout: str, client: ApiClient, namespace: str) -> None:
     """Drain a machine: it gets no new instances, and its instances finish their requests and end.
 
-    `kubectl uncordon NAME` allows new instances again.
+    `knoll node uncordon NAME` allows new instances again.
     """
+    _drain(client, name, timeout)
+
+
+def _drain(client: ApiClient, name: str, timeout: str) -> None:
+    """Raises: DrainError: its instances did not end in time."""
     seconds = duration(timeout)
-    _cordon(client, name)
+    _set_unschedulable(client, name, unschedulable=True)
     asked: set[str] = set()
     deadline = time.monotonic() + seconds
     while pods := client.list_all(kinds.POD, f"spec.nodeName={name}"):
@@ -237,13 +259,22 @@ def drain(name: str, timeout: str, client: ApiClient, namespace: str) -> None:
     echo(f"{name} is drained")
 
 
-def _cordon(client: ApiClient, name: str) -> None:
+@node.command()
+@click.argument("name")
+@client_options
+def uncordon(name: str, client: ApiClient, namespace: str) -> None:
+    """Allow new instances on a machine again, after `knoll node drain`."""
+    _set_unschedulable(client, name, unschedulable=False)
+    echo(f"{name} may get instances")
+
+
+def _set_unschedulable(client: ApiClient, name: str, *, unschedulable: bool) -> None:
     while True:
         body = client.get(kinds.NODE, "", name)
-        if body.get("spec", {}).get("unschedulable"):
+        if bool(body.get("spec", {}).get("unschedulable")) is unschedulable:
             return
         try:
-            client.replace(kinds.NODE, {**body, "spec": {**body.get("spec", {}), "unschedulable": True}})
+            client.replace(kinds.NODE, {**body, "spec": {**body.get("spec", {}), "unschedulable": unschedulable}})
         except ConflictError:
             continue  # its status changed meanwhile
         return
@@ -258,8 +289,8 @@ def rm(name: str, force: bool, client: ApiClient, namespace: str) -> None:
     body = client.find(kinds.NODE, "", name)
     if body is not None and _is_ready(body) and not force:
         raise ConflictError(
-            f"{name} is running: `knoll node drain {name}`, then stop the platform there (`docker compose down` and "
-            f"`docker swarm leave` in {HOME}), or use --force"
+            f"{name} is running: run `{HOME}/{bundle.COMMAND} node leave` there first, which drains it and stops the "
+            "platform there, or use --force"
         )
     account = account_of(name)
     if client.find(kinds.SERVICE_ACCOUNT, join_tokens.NAMESPACE, account) is None and body is None:
@@ -286,3 +317,45 @@ def _check_engine(name: str, engine_id: str) -> None:
         )
     if not swarm.get("ControlAvailable"):
         raise ConflictError("the engine here does not manage the machines: run this on the first machine")
+
+
+@node.command()
+@click.option(
+    "--home",
+    envvar="KNOLL_HOME",
+    default=HOME,
+    show_default=True,
+    type=click.Path(path_type=Path),
+    help="Folder of the platform's files.",
+)
+@click.option("--timeout", default="10m", show_default=True, help="How long to wait until its instances have ended.")
+@click.option("--no-drain", is_flag=True, help="End its instances at once, with their requests.")
+@client_options
+def leave(home: Path, timeout: str, no_drain: bool, client: ApiClient, namespace: str) -> None:
+    """Take this machine out of the platform: drain it, and remove everything that the platform made here.
+
+    Run this on the machine that leaves, as `/etc/knoll/knoll node leave`; images stay. It may be repeated.
+    """
+    env = home / ".env"
+    settings = bundle.parse_dotenv(env.read_text()) if env.exists() else {}
+    name = settings.get("KNOLL_NODE")
+    if not name:
+        raise BadRequestError(
+            f"this machine is no node: {env} with KNOLL_NODE is missing (is it elsewhere? set --home)"
+        )
+    if not settings.get("KNOLL_FIRST_NODE"):
+        raise ConflictError(f"{name} is the first machine, which has the platform's Redis: it cannot leave the others")
+    if not no_drain:
+        try:
+            _drain(client, name, timeout)
+        except DrainError:
+            raise
+        except KnollError as error:
+            raise ConflictError(
+                f"{name} was not drained: {error}; use --no-drain to end its instances with their requests"
+            ) from error
+    echo("removing the platform from this machine …")
+    leaving.remove_platform(settings.get("KNOLL_PLATFORM") or "knoll", settings.get("KNOLL_IMAGE") or "knoll")
+    leaving.leave_swarm(engine_cli.info())
+    leaving.remove_files(home)
+    echo(f"{name} has left; `knoll node rm {name}` on the first machine revokes its credentials")

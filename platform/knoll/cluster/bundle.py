@@ -4,11 +4,16 @@ import re
 import shlex
 from collections.abc import Mapping, Sequence
 from ipaddress import ip_address
+from types import MappingProxyType
 
 import msgspec
 
 FILES = ("compose.yaml", "compose.cluster.yaml", "compose.node.yaml", "builder/build/buildkitd.sh")
 """Files of the platform that a machine needs."""
+SINGLE_MACHINE_ENV = ".env.single-machine"
+"""Copy of the first machine's `.env` from before it became one of several; scripts/down.sh restores it."""
+COMMAND = "knoll"
+"""File of the command `knoll` on a machine that joined, beside `FILES`."""
 KEPT_SETTINGS = (
     "KNOLL_PLATFORM", "KNOLL_HTTP_PORT", "KNOLL_HTTPS_PORT", "KNOLL_API_PORT", "KNOLL_API_TRUSTS_PLAIN",
     "KNOLL_API_TLS_PORT", "KNOLL_LOG_LEVEL", "KNOLL_INSTANCE_PREFIX", "KNOLL_BUILD_BRIDGE", "KNOLL_AGENT_PORT",
@@ -72,9 +77,12 @@ def first_settings(name: str, address: str, before: Mapping[str, str]) -> dict[s
     }
 
 
-def node_settings(bundle: Bundle, name: str, address: str) -> dict[str, str]:
-    """Return the settings of a machine that joins."""
+def node_settings(
+    bundle: Bundle, name: str, address: str, before: Mapping[str, str] = MappingProxyType({})
+) -> dict[str, str]:
+    """Return the settings of a machine that joins. Args: before: those of its own, if it joined earlier."""
     return {
+        **{key: value for key, value in before.items() if key not in KEPT_SETTINGS},
         **bundle.settings,
         "COMPOSE_FILE": f"{_CLUSTER}:compose.node.yaml",
         "KNOLL_NODE": name,
@@ -138,6 +146,24 @@ def script(server: str, pin: str, image: str, home: str, settings: Mapping[str, 
     return _SCRIPT.format(server=quoted[0], pin=quoted[1], image=quoted[2], home=quoted[3], ports=ports)
 
 
+def command(image: str, socket: str, home: str, api_port: str) -> str:
+    """Return the script that runs the command `knoll` on a machine that joined, in a container.
+
+    Args:
+        socket: of the engine.
+        home: folder of the platform's files.
+    """
+    quoted = [shlex.quote(each) for each in (socket, home, api_port, image)]
+    return _COMMAND.format(socket=quoted[0], home=quoted[1], port=quoted[2], image=quoted[3])
+
+
+_COMMAND = """\
+#!/bin/sh
+# Runs the command `knoll` of the platform on this machine.
+exec docker run --rm --interactive --user root --network host --volume {socket}:/var/run/docker.sock \\
+  --volume {home}:{home} --env DOCKER_HOST=unix:///var/run/docker.sock --env KNOLL_HOME={home} \\
+  --env KNOLL_SERVER=http://127.0.0.1:{port} {image} knoll "$@"
+"""
 _SCRIPT = """\
 #!/bin/sh
 # Makes this machine a node of a Knoll platform. Optional: KNOLL_NODE_NAME, KNOLL_NODE_ADDRESS, KNOLL_HOME.
@@ -153,10 +179,12 @@ mkdir -p "$home" || fail "the folder $home cannot be created"
 echo 'knoll: getting the images of the platform'
 curl -fsSk --pinnedpubkey {pin} -H "Authorization: Bearer $token" "$server/cluster/images" | docker load --quiet
 docker run --rm --interactive --user root --network host --volume "$socket:/var/run/docker.sock" \\
-  --volume "$home:$home" --env KNOLL_JOIN_TOKEN="$token" --env DOCKER_HOST=unix:///var/run/docker.sock "$image" \\
+  --volume "$home:$home" --env KNOLL_JOIN_TOKEN="$token" --env KNOLL_DOCKER_SOCKET="$socket" \\
+  --env DOCKER_HOST=unix:///var/run/docker.sock "$image" \\
   knoll node join --server "$server" --pin {pin} --home "$home" --address "${{KNOLL_NODE_ADDRESS:-}}" {ports} \\
   --name "${{KNOLL_NODE_NAME:-$(hostname | cut -d. -f1 | tr 'A-Z_' 'a-z-')}}"
 echo 'knoll: starting the platform here'
 cd "$home"
 docker compose up --detach --no-build --wait
+echo "knoll: $home/knoll runs commands here, such as $home/knoll node ls"
 """

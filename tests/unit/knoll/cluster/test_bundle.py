@@ -93,3 +93,31 @@ def test_the_name_of_a_machine_is_its_host_name_without_the_domain(tmp_path: Pat
     assert joining.endswith("--name rack-1")
     # The new machine checks them before it receives anything.
     assert "--port KNOLL_AGENT_PORT=7443 --port KNOLL_RELAY_PORT=9444 --port KNOLL_API_TLS_PORT=8444" in joining
+
+
+def test_a_machine_that_joins_again_keeps_settings_of_its_own_and_gets_the_shared_ones() -> None:
+    before = {"KNOLL_BUILD_CPUS": "2", "KNOLL_HTTP_PORT": "1", "KNOLL_IMAGE": "knoll:old", "KNOLL_NODE": "n2"}
+    settings = bundle.node_settings(BUNDLE, "n2", "192.0.2.2", before)
+    assert settings["KNOLL_BUILD_CPUS"] == "2"
+    # What the first machine no longer sets has its default again.
+    assert {name: settings.get(name) for name in bundle.KEPT_SETTINGS} == {
+        name: BUNDLE.settings.get(name) for name in bundle.KEPT_SETTINGS
+    }
+
+
+@pytest.mark.parametrize("home", ["/etc/knoll", "/srv/a folder; touch x"])
+def test_the_command_of_a_machine_that_joined_passes_its_arguments_on(tmp_path: Path, home: str) -> None:
+    program = tmp_path / "docker"
+    program.write_text('#!/bin/sh\nfor each in "$@"; do echo "$each"; done\n')
+    program.chmod(0o755)
+    script = bundle.command("knoll:1", "/run/docker.sock", home, "9001")
+    arguments = ["sh", "-c", script, "knoll", "node", "drain", "a b"]
+    done = subprocess.run(
+        arguments, env={"PATH": f"{tmp_path}:/usr/bin:/bin"}, capture_output=True, text=True, check=True
+    )
+    passed = done.stdout.splitlines()
+    assert passed[0] == "run"
+    assert f"{home}:{home}" in passed
+    assert "KNOLL_SERVER=http://127.0.0.1:9001" in passed
+    assert "/run/docker.sock:/var/run/docker.sock" in passed
+    assert passed[-5:] == ["knoll:1", "knoll", "node", "drain", "a b"]
