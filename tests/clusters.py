@@ -66,13 +66,13 @@ def load_images(machine: Machine, *more: str) -> None:
     archive.unlink()
 
 
-def single_machine(machine: Machine) -> Shell:
-    """Start a platform that has this machine alone, which has the images."""
+def single_machine(machine: Machine, image: str = IMAGE) -> Shell:
+    """Start a platform that has this machine alone, which has the images. Args: image: the platform's."""
     shell = Shell(machine)
     for name in bundle.FILES:
         (shell.folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, shell.folder / name)
-    (shell.folder / ".env").write_text(f"KNOLL_IMAGE={IMAGE}\n")
+    (shell.folder / ".env").write_text(f"KNOLL_IMAGE={image}\n")
     shell("docker", "compose", "up", "--detach", "--no-build", "--wait", cwd=shell.folder)
     return shell
 
