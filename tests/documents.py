@@ -3,6 +3,8 @@
 Every fenced block of shell commands says in the comment above it how the commands are tested:
 
     <!-- run -->             tests/e2e/test_documents.py runs it: all such blocks of a page in order, in one shell
+    <!-- lab: MACHINE -->    tests/e2e/machines/test_newcomer.py runs it on that machine; `lab: n2, the printed command`
+                             stands for what the block before it printed
     <!-- tested: FILE -->    FILE (a test, a script or .ci/run) runs these commands
     <!-- example: REASON --> not run, for the reason given
 
@@ -26,7 +28,7 @@ SHELL_LANGUAGES = frozenset({"sh", "bash", "shell", "console"})
 _FENCE = re.compile(
     r"^(?P<indent> *)```(?P<language>\S*)[^\n]*\n(?P<text>.*?)^(?P=indent)```$", re.MULTILINE | re.DOTALL
 )
-_DIRECTIVE = re.compile(r"<!-- (?P<name>run|output|tested|example)(?:: (?P<argument>[^>]+?))? -->\s*\Z", re.DOTALL)
+_DIRECTIVE = re.compile(r"<!-- (?P<name>run|lab|output|tested|example)(?:: (?P<argument>[^>]+?))? -->\s*\Z", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +41,7 @@ class Block:
     language: str
     text: str
     directive: str
-    """`run`, `output`, `tested`, `example`, or empty."""
+    """`run`, `lab`, `output`, `tested`, `example`, or empty."""
     argument: str
 
     @property

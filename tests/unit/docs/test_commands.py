@@ -32,7 +32,10 @@ def test_each_block_names_its_language(block: Block) -> None:
 
 @pytest.mark.parametrize("block", COMMANDS, ids=place)
 def test_each_command_block_is_run_by_a_test_or_marked_as_an_example(block: Block) -> None:
-    assert block.directive in ("run", "tested", "example")
+    assert block.directive in ("run", "lab", "tested", "example")
+    if block.directive == "lab":
+        assert block.document.name == "several-machines.md"
+        assert block.argument.partition(",")[0] in ("n1", "n2")
     if block.directive == "example":
         assert len(block.argument.split()) >= 3, "give the reason"
     if block.directive == "tested":
