@@ -76,6 +76,11 @@ class Cluster:
         """Return the node with an id in the Swarm; empty if the platform has none there."""
         return next((name for name, each in self.names.items() if each == machine), "")
 
+    def is_active(self, name: str) -> bool:
+        """Return whether operators allow new tasks on a node, as far as it is known."""
+        machine = self.machines.get(self.names.get(name, ""))
+        return machine is None or machine.availability == "active"
+
     def takes_tasks(self, name: str) -> bool:
         """Return whether Swarm gives new tasks to a node."""
         machine = self.machines.get(self.names.get(name, ""))

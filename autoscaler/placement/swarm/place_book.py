@@ -6,6 +6,8 @@ created for the instance.
 
 - Free places without resource requests are created ahead of demand, so that a cold start does not wait for Swarm.
 - Free places with resource requests are kept for a while; they are removed first when another instance does not fit.
+- An instance without requests fits on every node. While Swarm does not decide, because its managers elect a leader, it
+  is bound here, and its place is created afterwards.
 - A new leader reads from the engine which places exist, and from the nodes which instances run. A place that no
   instance claims is free, whatever it was created for, and expires like any other.
 """
@@ -43,6 +45,8 @@ class PlaceBook:
         """Nodes that get no new place, according to the newest call of `place`."""
         self.bound: list[tuple[str, str]] = []
         """New bindings, as instance and node; the caller removes them."""
+        self.swarm_decides = True
+        """False while no manager responds."""
         self._options, self._new_name = options, new_name
         self._places: dict[str, Place] = {}
         """By name, oldest first."""
@@ -71,9 +75,10 @@ class PlaceBook:
         claim.constraints = constraints
         if place := self._free(claim):
             self._take(instance, claim, place)
-        elif self._needs_no_decision(claim):
-            # An instance without requests always fits on its only node: the place is created afterwards.
-            self._bind(instance, claim, str(constraints.node))
+        elif node := self._node_without_decision(claim):
+            if claim.place is not None:
+                self._discard(claim.place)
+            self._bind(instance, claim, node)
         elif claim.place is None:
             claim.place = self._new(size, instance=instance)
 
@@ -194,9 +199,19 @@ class PlaceBook:
 
     # Claims
 
-    def _needs_no_decision(self, claim: Claim) -> bool:
+    def _node_without_decision(self, claim: Claim) -> str:
+        """Return a node for an instance whose place can be created afterwards; empty if Swarm has to choose it.
+
+        That is its only node or, while Swarm does not decide, the node with the fewest instances.
+        """
         node = claim.constraints.node
-        return claim.size.is_empty and node in self.cluster.names and _may_have(claim.constraints, str(node))
+        if not claim.size.is_empty or (node is None and self.swarm_decides):
+            return ""
+        allowed = [name for name in self.cluster.names if _may_have(claim.constraints, name)]
+        if node is None:
+            allowed = [name for name in allowed if self.cluster.is_active(name)]
+        counts = Counter(each.node for each in self._claims.values())
+        return min(allowed, key=lambda name: (counts[name], name), default="")
 
     def _free(self, claim: Claim) -> Place | None:
         """Return the best free place for an instance: on the node that it prefers, else where most are free."""

@@ -33,6 +33,8 @@ SHORT_OF_NODES_SECONDS = 1.0
 DECIDING_SECONDS, STARTING_SECONDS, WAITING_SECONDS = 0.02, 0.1, 0.25
 """Intervals at which tasks are read: of those that Swarm is deciding on, that start, and that wait for capacity."""
 REMOVALS_AT_ONCE = 8
+PATIENCE_SECONDS = 0.5
+"""Without a response for so long, Swarm counts as not deciding: managers without a leader respond after 5 s."""
 PAUSES = (0.1, 0.2, 0.5, 1.0, 2.0)
 """Seconds between attempts while no manager responds."""
 DEFAULTS = PlaceOptions()
@@ -71,6 +73,8 @@ class SwarmPlacer:
         self._wake.set()
 
     def place(self, instance: str, request: ResourceRequest, constraints: Constraints = ANYWHERE) -> None:
+        if not self._book.swarm_decides:
+            self._book.cluster = Cluster(dict(self._nodes()), self._book.cluster.machines)
         self._book.place(instance, size_of(request), constraints, self._now())
         self._wake.set()
         self._report()
@@ -88,14 +92,19 @@ class SwarmPlacer:
         backoff = Backoff(PAUSES)
         while True:
             self._wake.clear()
+            waiting = asyncio.get_running_loop().call_later(PATIENCE_SECONDS, self._set_decides, False)
             try:
                 await self._step()
+                self._set_decides(True)
             except KnollError as error:
+                self._set_decides(False)
                 self._unavailable, self._synced_at = str(error), float("-inf")
                 log.warning("swarm unavailable, retrying", error=str(error))
                 self._report()
                 await backoff.wait()
                 continue
+            finally:
+                waiting.cancel()
             if self._unavailable:
                 log.info("swarm available again")
             self._unavailable = ""
@@ -105,6 +114,9 @@ class SwarmPlacer:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(pause):
                     await self._wake.wait()
+
+    def _set_decides(self, decides: bool) -> None:
+        self._book.swarm_decides = decides
 
     async def _step(self) -> None:
         """Read the changes in the Swarm, and carry out the plan."""

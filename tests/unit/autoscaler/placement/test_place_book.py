@@ -121,6 +121,10 @@ class AnyOrder(RuleBasedStateMachine):
         self.book.sync(list(self.services.values()), list(self.tasks.values()), before, self.now)
         self.take_bound()
 
+    @rule(decides=st.booleans())
+    def managers_elect_a_leader(self, decides: bool) -> None:
+        self.book.swarm_decides = decides
+
     @rule()
     def another_leader(self) -> None:
         """It knows the running instances, but not what an earlier leader requested."""
@@ -174,3 +178,30 @@ class AnyOrder(RuleBasedStateMachine):
 
 AnyOrder.TestCase.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
 TestAnyOrder = AnyOrder.TestCase
+
+
+def test_an_instance_without_requests_is_bound_while_the_swarm_does_not_decide() -> None:
+    """A new leader has not read any place yet. The nodes with the fewest instances come first."""
+    book = PlaceBook(OPTIONS, map(str, itertools.count()).__next__)
+    machines = {"id-n3": SwarmNode("id-n3", "n3", "manager", "pause", "ready")}
+    book.cluster = Cluster({name: f"id-{name}" for name in (*NAMES, "n4")}, machines)
+    book.restore("before", "n1", PlaceSize())
+    book.place("waits", PlaceSize(), Constraints(), 0.0)
+    assert not book.bound
+    book.swarm_decides = False
+    for name, size, constraints in (
+        ("waits", PlaceSize(), Constraints(excluded=frozenset({"n4"}))),
+        ("next", PlaceSize(), Constraints(excluded=frozenset({"n4"}))),
+        ("pinned", PlaceSize(), Constraints(node="n3")),
+        ("large", PlaceSize(CORE), Constraints()),
+        ("nowhere", PlaceSize(), Constraints(excluded=frozenset({"n1", "n2", "n4"}))),
+    ):
+        book.place(name, size, constraints, 0.1)
+    assert book.bound == [("waits", "n2"), ("next", "n1"), ("pinned", "n3")], "and none on n3, which is paused"
+    assert book.unbound() == ["large", "nowhere"]
+    ready = {f"id-{name}": SwarmNode(f"id-{name}", name, "manager", "active", "ready", 4.0) for name in NAMES}
+    book.cluster, book.swarm_decides = Cluster(book.cluster.names, ready), True
+    book.sync([], [], frozenset(), 20.0)
+    created = {place.instance: place.constraints for place in book.plan(20.0).create}
+    assert created["waits"] == ("node.id==id-n2",), "they get their places afterwards"
+    assert created.keys() >= {"next", "pinned", "before"}
