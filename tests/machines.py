@@ -156,6 +156,7 @@ class Machine:
     def switch_on(self) -> None:
         """Switch it on. It ends with the thread that calls this, which has to be the main thread."""
         assert self.process is None, f"{self.name} is on"
+        self.heal()
         self.socket.unlink(missing_ok=True)
         shutil.rmtree(self.folder / "exec", ignore_errors=True)
         (self.folder / "exec").mkdir(parents=True)
@@ -195,8 +196,13 @@ class Machine:
         return self.docker("version", check=False).returncode == 0
 
     def power_cut(self) -> None:
-        """Switch it off as a power cut does; returns when none of its processes runs."""
+        """Switch it off as a power cut does; returns when none of its processes runs.
+
+        Its cable is pulled first and plugged in again when it is switched on: otherwise the kernel would close its
+        connections, and the others would notice at once.
+        """
         assert self.process is not None, f"{self.name} is off"
+        self.cut_off()
         with contextlib.suppress(ProcessLookupError, FileNotFoundError, IndexError):
             os.kill(self.init, signal.SIGKILL)
         self.process.wait(CALL_SECONDS)  # the kernel ends it after everything in the namespace
