@@ -194,6 +194,8 @@ class Http1Upstream(asyncio.Protocol):
             if head.status >= 200:
                 if end <= MAX_CACHED_HEAD:
                     self._last_head = head
+                if head.keep_alive_seconds:
+                    self.keep_alive_seconds = max(0.0, head.keep_alive_seconds - 1.0)
                 self._answer(exchange, head, data[end:])
                 return
             data = data[end:]
@@ -228,8 +230,6 @@ class Http1Upstream(asyncio.Protocol):
     def _answer(self, exchange: ProxiedRequest, head: ResponseHead, rest: bytes) -> None:
         length = head.length
         self._keep_alive = head.keep_alive
-        if head.keep_alive_seconds:
-            self.keep_alive_seconds = max(0.0, head.keep_alive_seconds - 1.0)
         if length != len(rest) or not head.has_body or exchange.head.is_head:
             if exchange.head.is_head or not head.has_body:
                 self._end(exchange, rest)

@@ -36,8 +36,8 @@ class Stats:
     """
 
     __slots__ = (
-        "_answers", "_area", "_buckets", "_cells", "_errors", "_latency", "_reported", "_seconds", "_since", "active",
-        "arrived", "codes", "cold", "queued",
+        "_answers", "_buckets", "_cells", "_errors", "_latency", "_reported", "_seconds", "active", "area", "arrived",
+        "codes", "cold", "queued", "since",
     )  # fmt: skip
 
     def __init__(self, now: float) -> None:
@@ -57,9 +57,9 @@ class Stats:
         self._cells = [0] * (len(_BOUNDS) + 1)
         """Responses by cell that are not yet in `_buckets` and the histogram; `_seconds` has their total duration."""
         self._seconds = 0.0
-        self._area = 0.0
+        self.area = 0.0
         """Request seconds since the last report, less those of requests that are active now."""
-        self._since = now
+        self.since = now
         """Time of the last report."""
         self._reported = False
 
@@ -75,13 +75,14 @@ class Stats:
         return self._latency
 
     def enter(self, now: float) -> None:
-        self._area -= now - self._since
+        """Count a request that arrives; `Exchange.begin` does the same inline."""
+        self.area -= now - self.since
         self.active += 1
         self.arrived += 1
 
     def leave(self, now: float, began: float, status: int) -> None:
         """Args: began: when it entered. status: 0 if there was no response."""
-        self._area += now - self._since
+        self.area += now - self.since
         self.active -= 1
         self.codes[status] += 1
         seconds = now - began
@@ -113,9 +114,9 @@ class Stats:
     ) -> RevisionReport | None:
         """Return the counts since the last report, `period` seconds ago; None if both reports would be empty."""
         self._spread_cells()
-        area = max(0.0, self._area + self.active * (now - self._since))  # sums of floats may be a little below
+        area = max(0.0, self.area + self.active * (now - self.since))  # sums of floats may be a little below
         requests = self.arrived
-        self._area, self._since, self.arrived = 0.0, now, 0
+        self.area, self.since, self.arrived = 0.0, now, 0
         answers, errors, buckets = self._answers, self._errors, self._buckets
         self._answers, self._errors, self._buckets = 0, 0, {}
         active = bool(area or requests or self.active or answers)

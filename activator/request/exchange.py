@@ -117,7 +117,10 @@ class Exchange(ClientSide):
         self.revision = revision
         if not revision.tracked:
             proxy.track(revision)
-        revision.stats.enter(now)
+        stats = revision.stats
+        stats.area -= now - stats.since  # as `enter`
+        stats.active += 1
+        stats.arrived += 1
         requests = proxy.requests
         if not requests:
             proxy.first_request()

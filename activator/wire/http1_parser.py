@@ -109,37 +109,43 @@ class HeadError(BadRequestError):
 class RequestHead:
     """The parsed head of a request. Never changed afterwards.
 
-    A record, hence its many attributes. Their defaults belong to the class: most requests change few of them.
+    A record, hence its many attributes; in slots, because reading a default of the class takes much longer.
     """
 
-    wire = b""
-    """The head as received."""
-    method = b""
-    target = b""
-    """Origin-form, or `*`."""
-    version = 1
-    """Minor version: 0 or 1."""
-    authority = b""
-    """Host as received, with its port; empty only in HTTP/1.0."""
-    block = b""
-    """Field lines to forward, each with its CRLF."""
-    length = 0
-    """Bytes of the body, or CHUNKED."""
-    keep_alive = True
-    upgrade = b""
-    """The protocol to upgrade to; empty if none was requested."""
-    expects = False
-    """The client waits for 100 Continue before sending the body."""
-    trailers = False
-    """The client sent `TE: trailers`."""
-    forwarded: dict[bytes, bytes] | None = None
-    """Forwarding fields of the client (Forwarded, X-Forwarded-*, X-Real-IP): lower-case name to joined values."""
-    tag = b""
-    """Knative-Serving-Tag."""
-    relayed: Target | None = None
-    """The instance that another node chose; None for a request of a client."""
-    idempotent = True
-    is_head = False
+    __slots__ = (
+        "authority", "block", "expects", "forwarded", "idempotent", "is_head", "keep_alive", "length", "method",
+        "relayed", "tag", "target", "trailers", "upgrade", "version", "wire",
+    )  # fmt: skip
+
+    def __init__(self) -> None:
+        self.wire = b""
+        """The head as received."""
+        self.method = b""
+        self.target = b""
+        """Origin-form, or `*`."""
+        self.version = 1
+        """Minor version: 0 or 1."""
+        self.authority = b""
+        """Host as received, with its port; empty only in HTTP/1.0."""
+        self.block = b""
+        """Field lines to forward, each with its CRLF."""
+        self.length = 0
+        """Bytes of the body, or CHUNKED."""
+        self.keep_alive = True
+        self.upgrade = b""
+        """The protocol to upgrade to; empty if none was requested."""
+        self.expects = False
+        """The client waits for 100 Continue before sending the body."""
+        self.trailers = False
+        """The client sent `TE: trailers`."""
+        self.forwarded: dict[bytes, bytes] | None = None
+        """Forwarding fields of the client (Forwarded, X-Forwarded-*, X-Real-IP): lower-case name to joined values."""
+        self.tag = b""
+        """Knative-Serving-Tag."""
+        self.relayed: Target | None = None
+        """The instance that another node chose; None for a request of a client."""
+        self.idempotent = True
+        self.is_head = False
 
 
 class ResponseHead:
