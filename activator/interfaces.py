@@ -51,6 +51,10 @@ class Backend(Protocol):
     failures: int
     relayed: int
 
+    def load_reported(self, requests: int) -> None:
+        """The other node that runs the instance reported how many requests it has."""
+        ...
+
     def forward(self, exchange: "ProxiedRequest", fresh: bool = False) -> None:
         """Send a request that has a slot here; with `fresh`, over a new connection."""
         ...

@@ -10,7 +10,7 @@ from collections.abc import Callable, Hashable, Sequence
 from itertools import takewhile
 from typing import Generic, TypeVar
 
-from activator.backend.load_balancer import EndpointCandidate, Policy, local_first, policy
+from activator.backend.load_balancer import EndpointCandidate, Policy, over_nodes, policy
 from knoll.values.errors import QueueFullError
 
 QUEUE_DEPTH = 10_000
@@ -97,6 +97,6 @@ class Breaker(Generic[W, S]):
         self.candidates = candidates
         self._choose = policy(limit)
         self.sole = candidates[0] if len(candidates) == 1 and not limit else None
-        if local and local < len(candidates):
-            self._choose = local_first(candidates, local, self._choose)
+        if local is not None and local < len(candidates):
+            self._choose = over_nodes(candidates, local, self._choose)
         return self.dispatch()

@@ -9,6 +9,8 @@ from activator.interfaces import ProxiedRequest
 from knoll.messages.endpoints import StartTiming
 
 CONNECT_SECONDS = 2.0
+LOAD_SECONDS = 0.1
+"""Another node that sends requests to an instance is told at most this often how many it has."""
 
 
 class Dialer(Protocol):
@@ -48,8 +50,8 @@ class UpstreamEndpoint(Http1ConnectionPool):
     """
 
     __slots__ = (
-        "_new_http2_pool", "busy", "draining", "h2c", "host", "http2_pool", "id", "in_flight", "limit", "node", "port",
-        "relayed", "suspended", "timing", "tunnels",
+        "_load_reported", "_new_http2_pool", "busy", "draining", "h2c", "host", "http2_pool", "id", "in_flight",
+        "limit", "node", "others", "port", "relayed", "suspended", "timing", "tunnels",
     )  # fmt: skip
 
     def __init__(self, id_: str, host: str, port: int, limit: int, new_http2_pool: PoolFactory) -> None:
@@ -74,6 +76,8 @@ class UpstreamEndpoint(Http1ConnectionPool):
         """Upgraded connections among them."""
         self.relayed = 0
         """Requests among them that other nodes sent; those nodes report them."""
+        self.others = 0
+        """Requests that other nodes sent to an instance of another node; see `nodes.RemoteEndpoint`."""
         self.timing: StartTiming | None = None
         self.draining = False
         self.suspended = False
@@ -81,6 +85,8 @@ class UpstreamEndpoint(Http1ConnectionPool):
         self.busy = False
         """Whether its node recently had no free slot; always False for instances of this node."""
         self.http2_pool: UpstreamPool | None = None
+        self._load_reported: dict[str, float] = {}
+        """When each other node was last sent the number of requests."""
 
     @property
     def reachable(self) -> bool:
@@ -102,6 +108,19 @@ class UpstreamEndpoint(Http1ConnectionPool):
     def release_slot(self) -> None:
         """Release the slot of a request."""
         self.in_flight -= 1
+
+    def load_reported(self, requests: int) -> None:
+        raise AssertionError("only instances of other nodes are reported")
+
+    def load_is_due(self, node: str, now: float) -> bool:
+        """Return whether another node, which sent a request, is to be told `in_flight`, by which it divides requests.
+
+        Without a limit only: with one, it is told when no slot is free.
+        """
+        if self.limit or now - self._load_reported.get(node, -LOAD_SECONDS) < LOAD_SECONDS:
+            return False
+        self._load_reported[node] = now
+        return True
 
     def forward(self, exchange: ProxiedRequest, fresh: bool = False) -> None:
         """Send a request that has a slot here, over an idle connection if there is one.

@@ -6,16 +6,17 @@ Source: Knative Serving, pkg/activator/net/lb_policy.go.
 from collections.abc import Callable, Sequence
 from typing import Protocol, TypeVar
 
-LOCAL_ADVANTAGE = 4
-"""An instance of this node is preferred until it has twice as many requests as one of another node, plus this."""
+LOCAL_FACTOR, LOCAL_ADVANTAGE = 1.25, 2
+"""An instance of this node is preferred until its requests exceed those of another node's by this factor and number."""
 
 
 class EndpointCandidate(Protocol):
     """An endpoint, as a policy sees it."""
 
     in_flight: int
-    relayed: int
-    """Requests among them that other nodes sent."""
+    """Requests in it, as far as this worker counts them."""
+    others: int
+    """Requests that other nodes sent to an instance of another node, as its node last reported; 0 for local ones."""
     limit: int
     """Limit of concurrent requests; 0 is no limit."""
 
@@ -49,12 +50,15 @@ def least_of_two(candidates: Sequence[S], start: int, draw: Callable[[], float])
     return chosen if chosen.take_slot() else None
 
 
-def _fewer(candidates: Sequence[S], draw: Callable[[], float]) -> S:
-    """Draw two and return the one with fewer requests."""
+def less_loaded_of_two(candidates: Sequence[S], draw: Callable[[], float]) -> S:
+    """Draw two and return the one with fewer requests, including those that other nodes sent."""
     count = len(candidates)
-    first = candidates[int(draw() * count)]
-    second = candidates[int(draw() * count)]
-    return second if second.in_flight < first.in_flight else first
+    if count == 1:
+        return candidates[0]
+    first = int(draw() * count)
+    other = int(draw() * (count - 1))
+    chosen, second = candidates[first], candidates[other + (other >= first)]
+    return second if second.in_flight + second.others < chosen.in_flight + chosen.others else chosen
 
 
 def first_free(candidates: Sequence[S], start: int, draw: Callable[[], float]) -> S | None:
@@ -78,12 +82,12 @@ def round_robin(candidates: Sequence[S], start: int, draw: Callable[[], float]) 
 Policy = Callable[[Sequence[S], int, Callable[[], float]], S | None]
 
 
-def local_first(candidates: Sequence[S], local: int, choose: Policy[S]) -> Policy[S]:
-    """Return a policy that prefers the instances of this node.
+def over_nodes(candidates: Sequence[S], local: int, choose: Policy[S]) -> Policy[S]:
+    """Return a policy for candidates of which some run on other nodes; it prefers those of this node.
 
     With a limit, instances of other nodes get requests for which this node has no free slot. Without one, they get a
-    request when the instance here is much busier (`LOCAL_ADVANTAGE`), so that a node at which all requests arrive uses
-    the others. Requests that other nodes sent are not counted, otherwise two nodes would exchange their requests.
+    request when the instance here has more requests than theirs, by `LOCAL_FACTOR` and `LOCAL_ADVANTAGE`. All requests
+    count, also those that other nodes sent; otherwise two nodes would exchange theirs.
 
     Args:
         candidates: the first `local` ones run on this node; the policy is for these candidates only.
@@ -96,9 +100,11 @@ def local_first(candidates: Sequence[S], local: int, choose: Policy[S]) -> Polic
         return chosen if chosen is not None else choose(far, start, draw)
 
     def choose_unlimited(_: Sequence[S], __: int, draw: Callable[[], float]) -> S | None:
-        chosen, other = _fewer(near, draw), _fewer(far, draw)
-        if 2 * other.in_flight + LOCAL_ADVANTAGE < chosen.in_flight - chosen.relayed:
-            chosen = other
+        chosen = less_loaded_of_two(far, draw)
+        if near:
+            here = less_loaded_of_two(near, draw)
+            if here.in_flight <= LOCAL_FACTOR * (chosen.in_flight + chosen.others) + LOCAL_ADVANTAGE:
+                chosen = here
         return chosen if chosen.take_slot() else None
 
     return choose_unlimited if choose is least_of_two else choose_limited

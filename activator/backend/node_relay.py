@@ -85,27 +85,21 @@ class NodeRelay(Http1ConnectionPool):
         node, context, loop = self.node, self._context(), asyncio.get_running_loop()
         if context is None:
             raise OSError("this node has no certificate yet")
-        connection = socket.socket(socket.AF_INET6 if ":" in node.address else socket.AF_INET)
-        try:
-            connection.setblocking(False)
-            async with asyncio.timeout(CONNECT_SECONDS):
-                await loop.sock_connect(connection, (node.address, node.relay_port))
-            async with asyncio.timeout(HANDSHAKE_SECONDS):
-                transport, protocol = await loop.create_connection(
-                    factory, sock=connection, ssl=context, server_hostname=node.name
-                )
-                assert isinstance(protocol, RelayUpstream)
-                if transport.get_extra_info("ssl_object").selected_alpn_protocol() is None:
-                    transport.abort()
-                    raise VersionError(f"the node {node.name} does not accept this node's version; {versions.HOW}")
-                try:
-                    ready = await protocol.ready
-                except asyncio.CancelledError:
-                    transport.abort()
-                    raise
-        except BaseException:
-            connection.close()
-            raise
+        connection = await self._connect_socket(loop)
+        async with asyncio.timeout(HANDSHAKE_SECONDS):
+            # From here on the loop closes the socket.
+            transport, protocol = await loop.create_connection(
+                factory, sock=connection, ssl=context, server_hostname=node.name
+            )
+            assert isinstance(protocol, RelayUpstream)
+            if transport.get_extra_info("ssl_object").selected_alpn_protocol() is None:
+                transport.abort()
+                raise VersionError(f"the node {node.name} does not accept this node's version; {versions.HOW}")
+            try:
+                ready = await protocol.ready
+            except asyncio.CancelledError:
+                transport.abort()
+                raise
         if not ready or transport.is_closing():  # it may drain already
             raise OSError(f"the node {node.name} ended the connection")
         if node_name(transport.get_extra_info("peercert")) != node.name:
@@ -113,6 +107,18 @@ class NodeRelay(Http1ConnectionPool):
             raise OSError(f"{node.address}:{node.relay_port} has a certificate that is not for the node {node.name}")
         prepare(transport)
         return protocol
+
+    async def _connect_socket(self, loop: asyncio.AbstractEventLoop) -> socket.socket:
+        node = self.node
+        connection = socket.socket(socket.AF_INET6 if ":" in node.address else socket.AF_INET)
+        try:
+            connection.setblocking(False)
+            async with asyncio.timeout(CONNECT_SECONDS):
+                await loop.sock_connect(connection, (node.address, node.relay_port))
+        except BaseException:
+            connection.close()
+            raise
+        return connection
 
     def connection_failed(self, reason: str = "") -> None:
         """Called when a connection could not be made, or ended with a request on it.

@@ -2,7 +2,7 @@
 
 import itertools
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from activator.backend.endpoint import Dialer, UpstreamEndpoint, UpstreamPool
 from activator.backend.node_relay import NodeRelay
@@ -17,15 +17,18 @@ _tickets = itertools.count(1)
 class RemoteEndpoint(UpstreamEndpoint):
     """An instance of another node.
 
-    Only the slots that this worker uses are counted here; the other node decides whether one is free.
+    Only the slots that this worker uses are counted here. The other node decides whether one is free. Without a limit,
+    it reports how many requests the instance has; between two reports, only this worker's own count changes.
     """
 
-    __slots__ = ("_nodes", "lines")
+    __slots__ = ("_nodes", "_reported", "lines")
 
     def __init__(self, nodes: "Nodes", revision: str, id_: str, node: str, limit: int) -> None:
         super().__init__(id_, "", 0, limit, _no_http2)
         self._nodes = nodes
         self.node = node
+        self._reported = False
+        """Whether there was a report since the last sweep."""
         self.lines = (request_line(revision, id_, Mode.NOW), request_line(revision, id_, Mode.HELD))
 
     @property
@@ -37,6 +40,16 @@ class RemoteEndpoint(UpstreamEndpoint):
         relay = self._nodes.relay(self.node)
         return relay is None or relay.failed
 
+    def load_reported(self, requests: int) -> None:
+        self.others = max(0, requests - self.in_flight)
+        self._reported = True
+
+    def sweep(self, now: float) -> None:
+        """Let an old report fade: without a request there is no new one, and without doubt there is no request."""
+        if not self._reported:
+            self.others //= 2
+        self._reported = False
+
     def forward(self, exchange: ProxiedRequest, fresh: bool = False) -> None:
         if exchange.ticket[0] != exchange.generation:
             # Requests are admitted in order of arrival, so those that come back are queued in this order.
@@ -46,6 +59,19 @@ class RemoteEndpoint(UpstreamEndpoint):
             exchange.connection_refused(OSError(f"the node {self.node} is not available"))
         else:
             relay.forward(exchange, fresh)
+
+
+def node_is_busier(endpoints: Iterable[UpstreamEndpoint], node: str, requests: int) -> None:
+    """Called when another node sends a request for an instance here that has no limit and so many requests.
+
+    It prefers its own instances, so they have more. Without this, their load would be unknown here until a request was
+    sent there, and both nodes would begin by exchanging requests.
+
+    Args: endpoints: those of the revision.
+    """
+    for endpoint in endpoints:
+        if endpoint.node == node and endpoint.in_flight + endpoint.others <= requests:
+            endpoint.load_reported(requests)
 
 
 def _no_http2(_: Dialer) -> UpstreamPool:

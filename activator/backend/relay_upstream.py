@@ -171,6 +171,13 @@ class RelayUpstream(Http1Upstream):
                 exchange.upstream_lost("its node violated the relay protocol", reused=False)
         elif exchange is None:
             self._transport.abort()  # a statement about no request
+        else:
+            self._handle_of_request(verb, text, exchange)
+
+    def _handle_of_request(self, verb: Verb, text: str, exchange: ProxiedRequest) -> None:
+        if verb is Verb.LOAD:
+            if exchange.endpoint is not None and text.isdecimal():
+                exchange.endpoint.load_reported(int(text))
         elif verb is Verb.GRANTED:
             if self._held:
                 self._held = False

@@ -9,6 +9,7 @@ from typing import cast
 
 import structlog
 
+from activator.backend.nodes import node_is_busier
 from activator.frontend.http1_server import Http1Connection, peer_address
 from activator.interfaces import UpstreamConnection
 from activator.request.states import IDLE, SENT, TUNNEL
@@ -146,6 +147,9 @@ class RelayConnection(Http1Connection):
             endpoint.relayed += 1
             revision.stop_awaiting(self)
             self.revision, self.endpoint, self.state = revision, endpoint, SENT
+            if endpoint.load_is_due(self.node, self.proxy.time()):
+                self._write(statement(Verb.LOAD, str(endpoint.in_flight)))
+                node_is_busier(revision.endpoints.values(), self.node, endpoint.in_flight)
             endpoint.forward(self)
         else:
             revision.await_slot(self, target.instance)

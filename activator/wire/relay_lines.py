@@ -8,7 +8,8 @@ which is the node that runs the instance, uses lines for requests that it does n
     RELAY/1 default/hello-00001 hello-00001-x7k2p now        (a complete request follows)
     RELAY/1 default/hello-00001 hello-00001-x7k2p held       (its body follows `granted`)
     RELAY/1 default/hello-00001 hello-00001-x7k2p declined   (no request; the answer to `free`)
-    RELAY/1 ready | busy | gone | refused REASON | granted | closing | free default/hello-00001 hello-00001-x7k2p
+    RELAY/1 ready | busy | gone | refused REASON | granted | closing | load 17
+    RELAY/1 free default/hello-00001 hello-00001-x7k2p
 """
 
 from enum import Enum
@@ -35,6 +36,8 @@ class Verb(Enum):
     """The instance is connected: the body may follow."""
     CLOSING = b"closing"
     """The connection accepts no more requests; one that was sent before this line arrived was not read."""
+    LOAD = b"load"
+    """How many requests the instance of this request has."""
     FREE = b"free"
     """A slot of an instance that was busy is free."""
 
@@ -82,7 +85,10 @@ def parse_request(line: bytes) -> Target | None:
 
 
 def statement(verb: Verb, text: str = "") -> bytes:
-    """Return a line of the owner. Args: text: the reason for `refused`; revision and instance for `free`."""
+    """Return a line of the owner.
+
+    Args: text: the reason for `refused`; the number of requests for `load`; revision and instance for `free`.
+    """
     more = "".join(letter if letter.isprintable() else " " for letter in text)[:_MAX_REASON]
     return MARK + verb.value + (b" " + more.encode("ascii", "replace") if more else b"") + b"\r\n"
 

@@ -13,6 +13,7 @@ import websockets
 import websockets.asyncio.server
 from websockets.exceptions import ConnectionClosed
 
+from activator.backend.load_balancer import LOCAL_ADVANTAGE, LOCAL_FACTOR
 from activator.frontend.relay_server import RelayConnection
 from activator.sync.node_certificate import RELAY
 from knoll import __version__
@@ -299,6 +300,65 @@ async def test_instances_of_this_node_come_first(pair: Machines) -> None:
         for _ in range(3):
             gate.proceed.release()
     assert [(await client.answer()).status for client in clients] == [200] * 3
+
+
+async def held(machine: Machine, gate: Gate, count: int) -> list[Connection]:
+    """Requests to a machine that its instance does not answer yet."""
+    inside = gate.inside
+    clients = [await entered(machine, "/") for _ in range(count)]
+    await eventually(lambda: gate.inside == inside + count)
+    return clients
+
+
+async def test_a_node_without_an_instance_spares_the_one_that_others_use(tmp_path: Path) -> None:
+    async with machines(tmp_path, 3) as three:
+        used, free, here = three.all
+        gates = Gate(), Gate()
+        apps = [
+            await machine.stage.app(gate.handler, machine.name)
+            for machine, gate in zip((used, free), gates, strict=True)
+        ]
+        three.route()
+        three.endpoints(*(on(machine, app) for machine, app in zip((used, free), apps, strict=True)))
+        used.stage.endpoints(on(used, apps[0]))  # it does not have the other one yet, so all requests stay there
+        clients = await held(used, gates[0], 12)
+        view = here.gateway.revision("default/app-00001").endpoints[apps[0].name]
+        while not view.others:
+            clients.append(await entered(here, "/"))
+            await eventually(lambda: gates[0].inside + gates[1].inside == len(clients))
+        for _ in range(16):
+            clients.append(await entered(here, "/"))
+            await eventually(lambda: gates[0].inside + gates[1].inside == len(clients))
+        assert abs(gates[0].inside - gates[1].inside) <= 6, "by its own counts alone, it would be 12"
+        for gate in gates:
+            for _ in clients:
+                gate.proceed.release()
+        assert {(await client.answer()).status for client in clients} == {200}
+        for app in apps:
+            await released(three, app)
+
+
+async def test_a_busy_instance_is_relieved_by_another_node_and_not_the_other_way_round(pair: Machines) -> None:
+    gates = Gate(), Gate()
+    apps = [await machine.stage.app(gate.handler, machine.name) for machine, gate in zip(pair.all, gates, strict=True)]
+    pair.route()
+    pair.endpoints(*(on(machine, app) for machine, app in zip(pair.all, apps, strict=True)))
+    view = pair[1].gateway.revision("default/app-00001").endpoints[apps[0].name]
+    clients: list[Connection] = []
+    while len(clients) < 40 or view.others + 3 < gates[1].inside:  # its load is reported ten times a second
+        clients.append(await entered(pair[0], "/"))
+        await eventually(lambda: gates[0].inside + gates[1].inside == len(clients))
+    assert gates[0].inside <= LOCAL_FACTOR * gates[1].inside + LOCAL_ADVANTAGE + 1
+    assert gates[1].inside < gates[0].inside
+    before = gates[1].inside
+    clients += await held(pair[1], gates[1], 3)
+    assert gates[1].inside == before + 3, "its own requests stay, although others use it"
+    for gate in gates:
+        for _ in clients:
+            gate.proceed.release()
+    assert {(await client.answer()).status for client in clients} == {200}
+    for app in apps:
+        await released(pair, app)
 
 
 async def test_requests_are_counted_where_they_arrived(pair: Machines) -> None:

@@ -16,7 +16,7 @@ DEPTH = 5
 
 class Slot:
     def __init__(self, name: str, limit: int) -> None:
-        self.name, self.limit, self.in_flight, self.relayed = name, limit, 0, 0
+        self.name, self.limit, self.in_flight, self.others = name, limit, 0, 0
 
     def take_slot(self) -> bool:
         if self.limit and self.in_flight >= self.limit:
@@ -97,6 +97,12 @@ class Model(RuleBasedStateMachine):
     def nobody_waits_while_there_is_room(self) -> None:
         if self.waiting:
             assert all(slot.limit and slot.in_flight >= slot.limit for slot in self.slots)
+
+    @invariant()
+    def the_sole_endpoint_is_the_one_that_enter_would_pick(self) -> None:
+        sole = self.slots[0] if len(self.slots) == 1 and not self.limit else None
+        assert self.breaker.sole is sole
+        assert sole is None or not self.waiting
 
     @invariant()
     def counts_are_exact(self) -> None:

@@ -1,13 +1,16 @@
 """Instances of this node are preferred, returned requests keep their order, released slots are offered in turn."""
 
 import random
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from activator.backend.breaker import Breaker
-from activator.backend.load_balancer import LOCAL_ADVANTAGE, local_first, policy
+from activator.backend.endpoint import LOAD_SECONDS, UpstreamEndpoint
+from activator.backend.load_balancer import LOCAL_ADVANTAGE, LOCAL_FACTOR, over_nodes, policy
+from activator.backend.nodes import Nodes, RemoteEndpoint
 from activator.backend.slot_sharing import MAX_OFFERS, SlotSharing
 from knoll.auth.node_identity import node_name
 from tests.unit.activator.backend.test_breaker import Slot
@@ -31,18 +34,64 @@ def test_with_a_limit_other_nodes_get_requests_without_a_slot_here(
     candidates = [*near, *far]
     free_here = any(count < limit for count in local)
     free_there = any(count < limit for count in remote)
-    chosen = local_first(candidates, len(near), policy(limit))(candidates, turn, random.Random(1).random)
+    chosen = over_nodes(candidates, len(near), policy(limit))(candidates, turn, random.Random(1).random)
     assert (chosen in near) == free_here
     assert (chosen in far) == (free_there and not free_here)
 
 
-@given(own=st.integers(0, 100), relayed=st.integers(0, 100), there=st.integers(0, 100))
-def test_without_a_limit_other_nodes_get_requests_of_a_busy_one(own: int, relayed: int, there: int) -> None:
-    near, far = slots([own + relayed], 0), slots([there], 0)
-    near[0].relayed = relayed
+@given(here=st.integers(0, 100), sent=st.integers(0, 100), others=st.integers(0, 100))
+def test_without_a_limit_other_nodes_get_requests_of_a_busy_one(here: int, sent: int, others: int) -> None:
+    near, far = slots([here], 0), slots([sent], 0)
+    far[0].others = others
     candidates = [*near, *far]
-    chosen = local_first(candidates, 1, policy(0))(candidates, 0, random.Random(1).random)
-    assert chosen is (far[0] if 2 * there + LOCAL_ADVANTAGE < own else near[0])
+    chosen = over_nodes(candidates, 1, policy(0))(candidates, 0, random.Random(1).random)
+    assert chosen is (far[0] if here > LOCAL_FACTOR * (sent + others) + LOCAL_ADVANTAGE else near[0])
+
+
+@given(first=st.integers(0, 1000), second=st.integers(0, 1000))
+def test_two_nodes_that_know_their_loads_never_exchange_requests(first: int, second: int) -> None:
+    def sends_away(here: int, there: int) -> bool:
+        candidates = slots([here, there], 0)
+        return over_nodes(candidates, 1, policy(0))(candidates, 0, random.Random(1).random) is candidates[1]
+
+    assert not (sends_away(first, second) and sends_away(second, first))
+
+
+@given(loads=st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), min_size=2, max_size=2), seed=st.integers(0, 9))
+def test_a_node_without_instances_counts_the_requests_of_others(loads: list[tuple[int, int]], seed: int) -> None:
+    far = slots([sent for sent, _ in loads], 0)
+    for slot, (_, others) in zip(far, loads, strict=True):
+        slot.others = others
+    chosen = over_nodes(far, 0, policy(0))(far, 0, random.Random(seed).random)
+    assert chosen is not None
+    assert chosen.in_flight - 1 + chosen.others == min(sent + others for sent, others in loads)
+
+
+@given(reports=st.lists(st.integers(0, 1000), max_size=5), own=st.integers(0, 50))
+def test_a_report_counts_the_requests_of_others_and_fades(reports: list[int], own: int) -> None:
+    endpoint = RemoteEndpoint(Nodes(lambda *_: False, lambda: None), "default/a", "a-1", "n2", 0)
+    endpoint.in_flight = own
+    for report in reports:
+        endpoint.load_reported(report)
+        assert endpoint.others == max(0, report - own)
+    last = endpoint.others
+    if reports:
+        endpoint.sweep(0.0)
+        assert endpoint.others == last, "it is fresh at the first sweep"
+    for _ in range(10):
+        endpoint.sweep(0.0)
+    assert endpoint.others == 0
+
+
+@given(times=st.lists(st.floats(0, 10), max_size=30))
+def test_each_node_gets_a_report_at_most_ten_times_a_second(times: list[float]) -> None:
+    endpoint = UpstreamEndpoint("a-1", "", 0, 0, lambda _: pytest.fail("no HTTP/2"))
+    sent = [at for at in sorted(times) if endpoint.load_is_due("n2", at)]
+    assert bool(sent) == bool(times)
+    assert all(later - earlier >= LOAD_SECONDS for earlier, later in pairwise(sent))
+    assert not times or endpoint.load_is_due("n3", max(times))
+    endpoint.limit = 1
+    assert not endpoint.load_is_due("n4", 20.0), "with a limit the owner decides"
 
 
 @given(queued=st.integers(0, 5), back=st.permutations(range(6)), count=st.integers(1, 6))
