@@ -71,6 +71,12 @@ class Site:
             return [CGROUPS / self.prefix / name]
         return [CGROUPS / controller / self.prefix / name for controller in ("cpu", "memory", "pids")]
 
+    def thaw(self, name: str) -> None:
+        """Thaw the processes below a control group: before cgroup v2, a frozen process is not killed until then."""
+        for state in (CGROUPS / "freezer" / self.prefix / name).rglob("freezer.state"):
+            with contextlib.suppress(OSError):
+                state.write_text("THAWED")
+
     def processes(self) -> list[int]:
         """Return the processes of machines: those in their network namespaces or control groups."""
         inodes = {file.stat().st_ino for file in Path("/run/netns").glob(f"{self.prefix}-*")}
@@ -89,6 +95,7 @@ class Site:
         for pid in self.processes():
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
+        self.thaw("")
         eventually_sync(lambda: not self.processes(), CALL_SECONDS, "the end of all processes of machines")
         for line in Path("/proc/mounts").read_text().splitlines():
             if line.split()[1].startswith(f"{self.folder}/"):
@@ -205,6 +212,7 @@ class Machine:
         self.cut_off()
         with contextlib.suppress(ProcessLookupError, FileNotFoundError, IndexError):
             os.kill(self.init, signal.SIGKILL)
+        self.site.thaw(f"{self.name}/containers")
         self.process.wait(CALL_SECONDS)  # the kernel ends it after everything in the namespace
         self.process = None
         for child in self._children:
