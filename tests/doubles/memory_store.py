@@ -6,9 +6,9 @@ from datetime import UTC, datetime
 
 from knoll.store import rules
 from knoll.store.event_buffer import EventBuffer
-from knoll.store.protocol import Listing, PackedListing, PackedObject, WatchEvent
+from knoll.store.protocol import Listing, ObjectWrite, PackedListing, PackedObject, WatchEvent
 from knoll.store.rules import Record, Write, describe, key_of
-from knoll.values.errors import AlreadyExistsError, ExpiredError, NotFoundError
+from knoll.values.errors import AlreadyExistsError, ExpiredError, KnollError, NotFoundError
 from knoll.values.json import Json
 
 
@@ -61,6 +61,17 @@ class MemoryStore:
         version, data = self._stored(resource, rules.key_in(body))
         write = rules.plan_update(resource, version, data, body)
         return rules.decode(data, version) if write is None else self._do(write)
+
+    async def write_all(self, writes: Sequence[ObjectWrite]) -> Sequence[Json | KnollError]:
+        return [await self._result_of(write) for write in writes]
+
+    async def _result_of(self, write: ObjectWrite) -> Json | KnollError:
+        try:
+            if write.before is None:
+                return await self.create(write.resource, write.body)
+            return await self.update(write.resource, write.body, before=write.before)
+        except KnollError as error:
+            return error
 
     async def delete(self, resource: str, namespace: str, name: str, *, uid: str = "", version: str = "") -> Json:
         key = key_of(namespace, name)

@@ -9,7 +9,7 @@ import structlog
 
 from api.controllers.reconciler import objects
 from api.controllers.reconciler.actions import Emit
-from knoll.store.protocol import Store
+from knoll.store.protocol import ObjectWrite, Store
 from knoll.values import kinds
 from knoll.values.errors import AlreadyExistsError, KnollError, NotFoundError
 from knoll.values.json import Json
@@ -24,8 +24,8 @@ MAX_QUEUED = 10_000
 """Limit of Events waiting to be written; more are dropped, which is logged."""
 MESSAGE_LENGTH = 1024
 """Longest message, in characters; the rest is cut off."""
-CONCURRENCY = 16
-"""Events that are written concurrently: their commands share a round trip to Redis."""
+BATCH = 16
+"""Events that are written in one round trip to Redis."""
 WRITE_DELAY_SECONDS = 0.1
 """Delay before Events are written, in seconds."""
 
@@ -102,43 +102,59 @@ class Recorder:
             # The first reconciliations of a Service are more urgent than the Events about them.
             await asyncio.sleep(WRITE_DELAY_SECONDS)
             while self._waiting:
-                await asyncio.gather(*(self._try_to_write(*each) for each in self._next().items()))
+                await self._write(self._next())
 
     def _next(self) -> dict[tuple[str, str], Emit]:
-        """Events of different names, which can be written concurrently."""
+        """Events of different names, which can be written together."""
         events: dict[tuple[str, str], Emit] = {}
-        while self._waiting and len(events) < CONCURRENCY and self._waiting[0][0] not in events:
+        while self._waiting and len(events) < BATCH and self._waiting[0][0] not in events:
             place, emit = self._waiting.popleft()
             events[place] = emit
         return events
 
-    async def _try_to_write(self, place: tuple[str, str], emit: Emit) -> None:
-        try:
-            await self._write(place, emit)
-        except KnollError as error:
-            log.warning("event not written", reason=emit.reason, message=emit.message, error=str(error))
-
-    async def _write(self, place: tuple[str, str], emit: Emit) -> None:
-        before: Json | None = None
-        if place in self._written:
-            try:
-                before = await self._store.get(kinds.EVENT.id, *place)
-            except NotFoundError:
-                before = None
-        body = event(place, emit, before, self._clock())
-        try:
-            if before is not None:
-                await self._store.update(kinds.EVENT.id, body)
+    async def _write(self, emits: dict[tuple[str, str], Emit]) -> None:
+        repeated = [place for place in emits if place in self._written]
+        before = dict(zip(repeated, await asyncio.gather(*map(self._stored, repeated)), strict=True))
+        writes = {}
+        for place, emit in emits.items():
+            stored = before.get(place)
+            if isinstance(stored, KnollError):
+                _warn(emit, stored)
             else:
-                await self._store.create(kinds.EVENT.id, objects.with_identity(body, self._clock()))
-        except AlreadyExistsError:
-            # Another leader wrote it: the next occurrence is counted.
-            pass
-        self._written[place] = None
-        self._written.move_to_end(place)
+                writes[place] = self._write_of(place, emit, stored)
+        for place, result in zip(writes, await self._store.write_all(list(writes.values())), strict=True):
+            # After AlreadyExistsError, another leader wrote it: the next occurrence is counted.
+            if isinstance(result, KnollError) and not isinstance(result, AlreadyExistsError):
+                _warn(emits[place], result)
+            else:
+                self._written[place] = None
+                self._written.move_to_end(place)
+        try:
+            await self._delete_oldest()
+        except KnollError as error:
+            log.warning("old events not deleted", error=str(error))
+
+    async def _stored(self, place: tuple[str, str]) -> Json | KnollError | None:
+        try:
+            return await self._store.get(kinds.EVENT.id, *place)
+        except NotFoundError:
+            return None
+        except KnollError as error:
+            return error
+
+    def _write_of(self, place: tuple[str, str], emit: Emit, before: Json | None) -> ObjectWrite:
+        now = self._clock()
+        body = event(place, emit, before, now)
+        return ObjectWrite(kinds.EVENT.id, body if before is not None else objects.with_identity(body, now), before)
+
+    async def _delete_oldest(self) -> None:
         while len(self._written) > MAX_EVENTS:
             oldest, _ = self._written.popitem(last=False)
             try:
                 await self._store.delete(kinds.EVENT.id, *oldest)
             except NotFoundError:
                 continue
+
+
+def _warn(emit: Emit, error: KnollError) -> None:
+    log.warning("event not written", reason=emit.reason, message=emit.message, error=str(error))

@@ -2,8 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine
-from typing import Any
+from collections.abc import Callable
 
 import structlog
 
@@ -13,7 +12,7 @@ from api.controllers.pods.settling import SettlingKeys
 from api.controllers.reconciler import objects
 from knoll.concurrency.backoff import Backoff
 from knoll.store.informer import Informers
-from knoll.store.protocol import Store
+from knoll.store.protocol import ObjectWrite, Store
 from knoll.values.errors import AlreadyExistsError, ConflictError, KnollError, NotFoundError, StoreUnavailableError
 from knoll.values.json import Json
 
@@ -124,15 +123,15 @@ class ObjectSync:
 
     async def _write(self, view: RevisionView) -> None:
         before = self._existing(view)
-        writes: list[Coroutine[Any, Any, Json]] = []
+        writes = []
         for kind, desired in knative_objects.desired_objects(view, self._gateway, before, self._clock()):
             there = before.get((kind.id, desired["metadata"]["name"]))
             if there is None:
-                writes.append(self._store.create(kind.id, objects.with_identity(desired, self._clock())))
+                writes.append(ObjectWrite(kind.id, objects.with_identity(desired, self._clock())))
             elif objects.is_controlled_by(there, view.revision) and there != desired:
                 # An object of an earlier Revision of this name is garbage-collected, and then created again.
-                writes.append(self._store.update(kind.id, desired, before=there))
+                writes.append(ObjectWrite(kind.id, desired, before=there))
         # Together, so that Redis syncs its file once.
-        for result in await asyncio.gather(*writes, return_exceptions=True):
-            if isinstance(result, BaseException):
+        for result in await self._store.write_all(writes):
+            if isinstance(result, KnollError):
                 raise result

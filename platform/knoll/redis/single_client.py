@@ -8,7 +8,7 @@ No command is ever retried: a write whose reply was lost may have happened, and 
 
 import asyncio
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from functools import partial
@@ -65,13 +65,35 @@ class RedisClient:
 
     async def run(self, script: Script, names: Sequence[str], args: Sequence[Argument]) -> Reply:
         """Execute a script. Args: names: its KEYS. args: its ARGV."""
-        command = packed("EVALSHA", script.sha, len(names), *names, *args)
+        command = _call(script, names, args)
         try:
             return await self._submit(command)
         except UnknownScriptError:
             connection = await self._connected()
             loaded, reply = connection.submit(packed("SCRIPT", "LOAD", script.text)), connection.submit(command)
             return (await all_replies([loaded, reply]))[1]
+
+    async def run_all(
+        self, script: Script, calls: Sequence[tuple[Sequence[str], Sequence[Argument]]]
+    ) -> list[Reply | KnollError]:
+        """Execute a script several times in order, in one round trip; a failure does not stop the others.
+
+        Args: calls: KEYS and ARGV of each.
+
+        Returns: the reply or the error of each.
+        """
+        try:
+            connection = await self._connected()
+            sent = [connection.submit(_call(script, names, args)) for names, args in calls]
+        except KnollError as error:
+            return [type(error)(*error.args) for _ in calls]  # a traceback grows each time its exception is raised
+        replies = await asyncio.gather(*sent, return_exceptions=True)
+        for at, reply in enumerate(replies):
+            if isinstance(reply, UnknownScriptError):
+                replies[at] = await result_of(self.run(script, *calls[at]))
+            elif isinstance(reply, BaseException) and not isinstance(reply, KnollError):
+                raise reply
+        return replies
 
     async def pipeline(self, *commands: Sequence[Argument]) -> list[Reply]:
         """Execute commands in order; commands of others may come in between. Raises the first error."""
@@ -146,6 +168,18 @@ class RedisClient:
         on_push: Callable[[Sequence[Any]], None] | None = None,
     ) -> RedisConnection:
         return await open_connection(self.where, self.name, response_seconds=response_seconds, on_push=on_push)
+
+
+def _call(script: Script, names: Sequence[str], args: Sequence[Argument]) -> bytes:
+    return packed("EVALSHA", script.sha, len(names), *names, *args)
+
+
+async def result_of(call: Awaitable[Reply]) -> Reply | KnollError:
+    """Return the reply or the error of a call."""
+    try:
+        return await call
+    except KnollError as error:
+        return error
 
 
 async def all_replies(replies: Sequence["asyncio.Future[Reply]"]) -> list[Reply]:

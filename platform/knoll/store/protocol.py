@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable, Sequence, Set
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+from knoll.values.errors import KnollError
 from knoll.values.json import Json
 
 EventType = Literal["ADDED", "MODIFIED", "DELETED"]
@@ -40,6 +41,16 @@ class PackedListing:
 
     items: list[PackedObject]
     version: int
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectWrite:
+    """A creation or replacement that is written together with others."""
+
+    resource: str
+    body: Json
+    before: Json | None = None
+    """The object as the caller read it, including its resourceVersion; None for a creation."""
 
 
 class WatchEvent:
@@ -134,6 +145,13 @@ class Store(Source, Protocol):
                 if it is still the newest.
 
         Raises: NotFoundError, ConflictError.
+        """
+        ...
+
+    async def write_all(self, writes: Sequence[ObjectWrite]) -> Sequence[Json | KnollError]:
+        """Create and replace objects in one round trip, in order; a failure does not stop the others.
+
+        Returns: for each what `create` or `update` would return, or the error that it would raise.
         """
         ...
 

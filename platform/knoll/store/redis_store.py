@@ -14,17 +14,25 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Sequence, Set
 from datetime import UTC, datetime
+from typing import Any
 
 import structlog
 
 from knoll.redis import keys
 from knoll.redis.client import RedisClient, Script
+from knoll.redis.connection import Argument
 from knoll.redis.encryption import PLAIN, SEALED_KINDS, Keyring, SealedError, event_subject, object_subject
 from knoll.store import rules
 from knoll.store.event_feed import EventFeed
-from knoll.store.protocol import Listing, PackedListing, PackedObject, WatchEvent
+from knoll.store.protocol import Listing, ObjectWrite, PackedListing, PackedObject, WatchEvent
 from knoll.store.rules import Write, describe, key_of
-from knoll.values.errors import AlreadyExistsError, NotFoundError, StoreForbiddenError, StoreUnavailableError
+from knoll.values.errors import (
+    AlreadyExistsError,
+    KnollError,
+    NotFoundError,
+    StoreForbiddenError,
+    StoreUnavailableError,
+)
 from knoll.values.json import Json
 
 log = structlog.get_logger()
@@ -38,6 +46,10 @@ FEW_BUFFERED_EVENTS = 128
 _DECODE_BATCH = 200
 _Found = tuple[int, list[tuple[bytes, bytes]]]
 """A version, and keys with their stored values."""
+_Call = tuple[list[str], list[Argument]]
+"""KEYS and ARGV of a script."""
+_Plan = tuple[Write, _Call] | KnollError | None
+"""A write with its script call, the error that prevents it, or None if it changes nothing."""
 
 # Lua would format a number of this size as "1.76e+12".
 _VERSION = """
@@ -173,20 +185,53 @@ class RedisStore:
         write = rules.plan_create(resource, body)
         done, version = await self._try(write)
         if not done:
-            raise AlreadyExistsError(f"{describe(resource, write.key)} already exists")
+            raise _exists(resource, write.key)
         return rules.written(write, version)
 
     async def update(self, resource: str, body: Json, *, before: Json | None = None) -> Json:
         key = rules.key_in(body)
         if before is not None:
-            version = int(before["metadata"]["resourceVersion"])
-            write = rules.plan_update(resource, version, rules.encode(before), body, before)
+            write = _plan_update(resource, body, before)
             if write is not None:
                 done, version = await self._try(write)
                 if done:
                     return rules.written(write, version)
             # Nothing to write, or not the newest any more: the stored object decides.
         return await self._settle(resource, key, lambda version, data: rules.plan_update(resource, version, data, body))
+
+    async def write_all(self, writes: Sequence[ObjectWrite]) -> Sequence[Json | KnollError]:
+        plans = [self._plan(each) for each in writes]
+        replies = iter(await self._redis.run_all(_WRITE, [plan[1] for plan in plans if isinstance(plan, tuple)]))
+        return [
+            await self._conclude(each, plan, next(replies) if isinstance(plan, tuple) else None)
+            for each, plan in zip(writes, plans, strict=True)
+        ]
+
+    def _plan(self, each: ObjectWrite) -> _Plan:
+        try:
+            if each.before is None:
+                write: Write | None = rules.plan_create(each.resource, each.body)
+            else:
+                write = _plan_update(each.resource, each.body, each.before)
+            return None if write is None else (write, self._call(write))
+        except KnollError as error:
+            return error
+
+    async def _conclude(self, each: ObjectWrite, plan: _Plan, reply: Any) -> Json | KnollError:
+        """The result of a write. Args: reply: of Redis, or an error; None if the plan contains no write."""
+        if isinstance(plan, KnollError):
+            return plan
+        if isinstance(reply, KnollError):
+            return reply
+        if plan is not None and reply[0]:
+            return rules.written(plan[0], int(reply[1]))
+        if each.before is None:
+            return _exists(each.resource, rules.key_in(each.body))
+        try:
+            # Nothing to write, or not the newest any more: the stored object decides.
+            return await self.update(each.resource, each.body)
+        except KnollError as error:
+            return error
 
     async def delete(self, resource: str, namespace: str, name: str, *, uid: str = "", version: str = "") -> Json:
         key, now = key_of(namespace, name), self._clock()
@@ -243,24 +288,24 @@ class RedisStore:
         return data and self._keyring.seal(data, object_subject(write.resource, write.key)), event
 
     async def _try(self, write: Write) -> tuple[bool, int]:
+        done, version = await self._redis.run(_WRITE, *self._call(write))
+        return bool(done), int(version or 0)
+
+    def _call(self, write: Write) -> _Call:
+        """KEYS and ARGV of the script that carries out a write. Raises: SealedError."""
         leave, join = write.owners_before - write.owners, write.owners - write.owners_before
         owner_sets = [keys.owned(uid) for uid in (*sorted(leave), *sorted(join))]
         data, event = self._sealed(write)
-        done, version = await self._redis.run(
-            _WRITE,
-            [keys.objects(write.resource), keys.RESOURCE_VERSION, keys.EVENTS, *owner_sets],
-            [
-                write.key,
-                "" if write.at is None else write.at,
-                data,
-                write.type[0],
-                write.resource,
-                event,
-                self._history,
-                len(leave),
-            ],
-        )
-        return bool(done), int(version or 0)
+        return [keys.objects(write.resource), keys.RESOURCE_VERSION, keys.EVENTS, *owner_sets], [
+            write.key,
+            "" if write.at is None else write.at,
+            data,
+            write.type[0],
+            write.resource,
+            event,
+            self._history,
+            len(leave),
+        ]
 
     async def _enter_epoch(self) -> None:
         """Raise the version when another server became the primary, so that it is not the version of a lost event."""
@@ -287,3 +332,12 @@ class RedisStore:
     async def _read_some(self, resource: str, prefix: str) -> _Found:
         version, *flat = await self._redis.run(_LIST, [keys.objects(resource), keys.RESOURCE_VERSION], [prefix])
         return int(version), list(zip(flat[::2], flat[1::2], strict=True))
+
+
+def _plan_update(resource: str, body: Json, before: Json) -> Write | None:
+    """A replacement of an object that the caller has read. Raises: ConflictError."""
+    return rules.plan_update(resource, int(before["metadata"]["resourceVersion"]), rules.encode(before), body, before)
+
+
+def _exists(resource: str, key: str) -> AlreadyExistsError:
+    return AlreadyExistsError(f"{describe(resource, key)} already exists")

@@ -153,6 +153,28 @@ async def test_a_script_is_loaded_when_redis_does_not_have_it(own_redis: RedisPr
     assert await eventually(lambda: client.run(DOUBLED, ["n"], [1])) == 16
 
 
+async def test_a_script_is_run_several_times_in_one_round_trip(client: RedisClient) -> None:
+    await client.execute("SET", "text", "x")
+    assert await client.run_all(DOUBLED, [(["n"], [1]), (["m"], [2]), (["n"], [3])]) == [2, 4, 8]
+    await client.execute("SCRIPT", "FLUSH")
+    assert await client.run_all(DOUBLED, [(["n"], [1]), (["m"], [2])]) == [10, 8]
+    with pytest.raises(RedisReplyError, match="not an integer"):
+        await client.run_all(DOUBLED, [(["text"], [1]), (["m"], [1])])
+    assert await client.execute("GET", "m") == b"10"
+    assert await client.run_all(DOUBLED, []) == []
+
+
+async def test_scripts_that_run_at_once_are_unavailable_with_redis(
+    own_redis: RedisProcess, client: RedisClient
+) -> None:
+    await client.run(DOUBLED, ["n"], [1])
+    own_redis.kill()
+    for _ in range(2):
+        errors = await client.run_all(DOUBLED, [(["n"], [1]), (["n"], [1])])
+        assert [type(error) for error in errors] == [StoreUnavailableError] * 2
+        assert errors[0] is not errors[1]
+
+
 async def test_commands_of_one_turn_reach_redis_together(client: RedisClient) -> None:
     async def reads() -> int:
         """How often Redis has read from a connection; it writes its file through once after each time."""

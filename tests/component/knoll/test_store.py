@@ -12,7 +12,7 @@ from knoll.redis.client import RedisClient, connect
 from knoll.redis.encryption import PLAIN, EncryptionKey, Keyring, dump
 from knoll.store import event_feed, redis_store
 from knoll.store.compression import decompress
-from knoll.store.protocol import WatchEvent
+from knoll.store.protocol import ObjectWrite, WatchEvent
 from knoll.store.redis_store import RedisStore
 from knoll.store.rules import Record, decode
 from knoll.values import kinds
@@ -186,6 +186,47 @@ async def test_concurrent_writes_without_a_version_all_succeed(store: AnyStore) 
     await store.create(CM, body())
     written = await asyncio.gather(*(store.update(CM, {**body(), "data": {"k": f"w{i}"}}) for i in range(20)))
     assert len({version(body) for body in written}) == 20
+
+
+async def test_writes_that_are_sent_together_have_the_results_of_single_ones(store: AnyStore) -> None:
+    taken, old = await store.create(CM, body("taken")), await store.create(CM, body("old"))
+    newer = await store.update(CM, {**old, "data": {"k": "2"}})
+    same, last = await store.create(CM, body("same")), await store.create(CM, body("last"))
+    made, exists, conflict, refused, replaced, unchanged, missing, again = await store.write_all(
+        [
+            ObjectWrite(CM, body("new")),
+            ObjectWrite(CM, body("taken")),
+            ObjectWrite(CM, {**old, "data": {"k": "3"}}, before=old),
+            ObjectWrite(CM, {**body("bad"), "spec": 2**70}),
+            ObjectWrite(CM, {**last, "data": {"k": "4"}}, before=last),
+            ObjectWrite(CM, same, before=same),
+            ObjectWrite(CM, body("gone"), before=body("gone", resourceVersion="5")),
+            ObjectWrite(CM, {**body("old"), "data": {"k": "5"}}, before={**old, "metadata": newer["metadata"]}),
+        ]
+    )
+    assert isinstance(exists, AlreadyExistsError)
+    assert str(exists) == 'configmaps "taken" already exists'
+    assert isinstance(conflict, ConflictError)
+    assert isinstance(refused, BadRequestError)
+    assert isinstance(missing, NotFoundError)
+    assert unchanged == same
+    assert isinstance(made, dict)
+    assert isinstance(replaced, dict)
+    assert isinstance(again, dict)
+    assert version(same) < version(made) < version(replaced) < version(again), "in order"
+    for stored in (taken, made, replaced, unchanged, again):
+        assert isinstance(stored, dict)
+        assert await store.get(CM, "a", stored["metadata"]["name"]) == stored
+    assert await store.write_all([]) == []
+
+
+async def test_a_write_without_a_version_is_decided_by_the_stored_object_also_with_others(store: AnyStore) -> None:
+    old = await store.create(CM, body())
+    await store.update(CM, {**old, "data": {"k": "2"}})
+    (written,) = await store.write_all([ObjectWrite(CM, {**body(), "data": {"k": "3"}}, before=old)])
+    assert await store.get(CM, "a", "x") == written
+    assert isinstance(written, dict)
+    assert written["data"] == {"k": "3"}
 
 
 async def test_what_json_cannot_carry_is_refused(store: AnyStore) -> None:

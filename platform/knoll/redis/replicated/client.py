@@ -25,7 +25,7 @@ from knoll.redis.replicated.discovery import Primary, Replication, find_primary,
 from knoll.redis.replicated.scripts import BEGIN_EPOCH, RAISE, additions, epoch_form
 from knoll.redis.replicated.session import INFO, Session, answer_seconds, problem_of
 from knoll.redis.reply_errors import NotPrimaryError, RedisReplyError, UnknownScriptError
-from knoll.redis.single_client import RedisClient, Script, all_replies
+from knoll.redis.single_client import RedisClient, Script, all_replies, result_of
 from knoll.redis.streams import GATHER_SECONDS
 from knoll.values.errors import KnollError, StoreForbiddenError, StoreUnavailableError
 
@@ -75,6 +75,14 @@ class ReplicatedClient(RedisClient):
         except NotPrimaryError as error:
             session.end(str(error))
             raise
+
+    async def run_all(
+        self, script: Script, calls: Sequence[tuple[Sequence[str], Sequence[Argument]]]
+    ) -> list[Reply | KnollError]:
+        if not script.writes:
+            return await super().run_all(script, calls)
+        # Those of one iteration of the event loop are one batch.
+        return list(await asyncio.gather(*(result_of(self.run(script, *call)) for call in calls)))
 
     async def write(self, *commands: Sequence[Argument]) -> list[Reply]:
         session = await self._current_session()
