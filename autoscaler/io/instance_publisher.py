@@ -3,6 +3,7 @@
 A Revision without instances has no entry and costs nothing.
 """
 
+import asyncio
 from collections.abc import Callable, Sequence
 
 import structlog
@@ -19,6 +20,9 @@ log = structlog.get_logger()
 
 COALESCE_SECONDS = 0.1
 """Changes within this time are published together: an instance that starts meanwhile is published once, ready."""
+
+PUBLISHED_TOGETHER = 32
+"""Revisions whose instances are published concurrently."""
 
 
 class InstancePublisher:
@@ -56,11 +60,16 @@ class InstancePublisher:
             except StoreUnavailableError:
                 await backoff.wait()
         while True:
-            due = dict.fromkeys(await self._pending.batch())
+            due = await self._pending.batch()
             try:
-                for key in list(due):
-                    await self._publish(key)
-                    del due[key]
+                while due:
+                    # Together, so that Redis syncs its file once.
+                    results = await asyncio.gather(
+                        *map(self._publish, due[:PUBLISHED_TOGETHER]), return_exceptions=True
+                    )
+                    for error in filter(None, results):
+                        raise error
+                    del due[:PUBLISHED_TOGETHER]
                 backoff.reset()
             except StoreUnavailableError as error:
                 log.warning("instances not published yet", error=str(error))

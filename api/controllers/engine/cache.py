@@ -6,9 +6,10 @@ Services need little memory.
 """
 
 from collections import OrderedDict, defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 from api.controllers.reconciler import objects
 from api.controllers.reconciler.actions import ObjectKey
@@ -39,6 +40,31 @@ class CacheChange:
     after: Json | None
 
 
+class _Index(Generic[_K, _V]):
+    """The values of each key, as tuples: nearly every key has one, and a set takes four times the memory."""
+
+    def __init__(self) -> None:
+        self._values: dict[_K, tuple[_V, ...]] = {}
+
+    def __iter__(self) -> Iterator[tuple[_K, tuple[_V, ...]]]:
+        return iter(self._values.items())
+
+    def get(self, key: _K) -> tuple[_V, ...]:
+        return self._values.get(key, ())
+
+    def add(self, key: _K, value: _V) -> None:
+        values = self.get(key)
+        if value not in values:
+            self._values[key] = (*values, value)
+
+    def discard(self, key: _K, value: _V) -> None:
+        values = tuple(other for other in self.get(key) if other != value)
+        if values:
+            self._values[key] = values
+        else:
+            self._values.pop(key, None)
+
+
 class Cache:
     """Bodies are shared: callers must not mutate them."""
 
@@ -46,12 +72,12 @@ class Cache:
         self._kept: dict[str, dict[tuple[str, str], tuple[int, bytes]]] = defaultdict(dict)
         self._unpacked: OrderedDict[ObjectKey, Json] = OrderedDict()
         self._removed: dict[ObjectKey, int] = {}
-        self._owned: dict[str, set[ObjectKey]] = defaultdict(set)
-        self._routes_naming: dict[TrafficReference, set[str]] = defaultdict(set)
-        self._revisions_of_route: dict[tuple[str, str], set[str]] = defaultdict(set)
-        self._refused_routes: dict[str, set[str]] = defaultdict(set)
-        self._mappings_of_host: dict[str, set[str]] = defaultdict(set)
-        self._hosts_mapped_to: dict[tuple[str, str], set[str]] = defaultdict(set)
+        self._owned = _Index[str, ObjectKey]()
+        self._routes_naming = _Index[TrafficReference, str]()
+        self._revisions_of_route = _Index[tuple[str, str], str]()
+        self._refused_routes = _Index[str, str]()
+        self._mappings_of_host = _Index[str, str]()
+        self._hosts_mapped_to = _Index[tuple[str, str], str]()
 
     def get(self, resource: str, namespace: str, name: str) -> Json | None:
         key = (resource, namespace, name)
@@ -66,6 +92,24 @@ class Cache:
         self._remember(key, unpacked)
         return unpacked
 
+    @contextmanager
+    def including(self) -> Iterator[Callable[[ObjectKey, Json], None]]:
+        """Context in which `get` also returns objects that are about to be created.
+
+        It must end before others read the cache. Returns: a function that adds one of them.
+        """
+        added: list[ObjectKey] = []
+
+        def include(key: ObjectKey, body: Json) -> None:
+            added.append(key)
+            self._unpacked[key] = body
+
+        try:
+            yield include
+        finally:
+            for key in added:
+                self._unpacked.pop(key, None)
+
     def names(self, resource: str) -> list[tuple[str, str]]:
         """Namespace and name of every object of a kind."""
         return list(self._kept[resource])
@@ -77,32 +121,32 @@ class Cache:
         """
         meta = owner["metadata"]
         place = (resource, meta.get("namespace", ""))
-        keys = sorted(key for key in self._owned.get(meta["uid"], ()) if key[:2] == place)
+        keys = sorted(key for key in self._owned.get(meta["uid"]) if key[:2] == place)
         return [body for key in keys if (body := self.get(*key)) is not None]
 
     def routes_naming(self, namespace: str, kind: str, name: str) -> frozenset[str]:
         """Names of Routes whose spec or status names a `configuration` or a `revision`."""
-        return frozenset(self._routes_naming.get((namespace, kind, name), ()))
+        return frozenset(self._routes_naming.get((namespace, kind, name)))
 
     def revisions_of_route(self, namespace: str, name: str) -> frozenset[str]:
         """Names of Revisions whose annotation names a Route."""
-        return frozenset(self._revisions_of_route.get((namespace, name), ()))
+        return frozenset(self._revisions_of_route.get((namespace, name)))
 
     def refused_routes(self, namespace: str) -> frozenset[str]:
         """Names of Routes with a name or host that belongs to another object."""
-        return frozenset(self._refused_routes.get(namespace, ()))
+        return frozenset(self._refused_routes.get(namespace))
 
     def all_refused_routes(self) -> list[tuple[str, str]]:
         """Namespace and name of such Routes in all namespaces."""
-        return [(namespace, name) for namespace, names in self._refused_routes.items() for name in names]
+        return [(namespace, name) for namespace, names in self._refused_routes for name in names]
 
     def mappings_of_host(self, host: str) -> frozenset[str]:
         """Namespaces that have a DomainMapping of a host."""
-        return frozenset(self._mappings_of_host.get(host, ()))
+        return frozenset(self._mappings_of_host.get(host))
 
     def hosts_mapped_to(self, namespace: str, name: str) -> frozenset[str]:
         """Names of the DomainMappings that lead to a Service or Route."""
-        return frozenset(self._hosts_mapped_to.get((namespace, name), ()))
+        return frozenset(self._hosts_mapped_to.get((namespace, name)))
 
     def put(self, resource: str, body: Json, *, force: bool = False, packed: bytes | None = None) -> CacheChange | None:
         """Store an object; returns None if it is not newer than the cached one.
@@ -174,33 +218,33 @@ class Cache:
     def _index(self, key: ObjectKey, body: Json) -> None:
         owner = objects.controller_of(body)
         if owner:
-            self._owned[owner["uid"]].add(key)
+            self._owned.add(owner["uid"], key)
         if key[0] == kinds.ROUTE.id:
             for named in named_by(body):
-                self._routes_naming[named].add(key[2])
+                self._routes_naming.add(named, key[2])
             if (objects.condition(body, INGRESS_READY) or {}).get("reason") in REFUSED:
-                self._refused_routes[key[1]].add(key[2])
+                self._refused_routes.add(key[1], key[2])
         elif key[0] == kinds.REVISION.id:
             for route in objects.routes_named(body):
-                self._revisions_of_route[key[1], route].add(key[2])
+                self._revisions_of_route.add((key[1], route), key[2])
         elif key[0] == kinds.DOMAIN_MAPPING.id:
-            self._mappings_of_host[key[2]].add(key[1])
-            self._hosts_mapped_to[key[1], body["spec"]["ref"].get("name", "")].add(key[2])
+            self._mappings_of_host.add(key[2], key[1])
+            self._hosts_mapped_to.add((key[1], body["spec"]["ref"].get("name", "")), key[2])
 
     def _unindex(self, key: ObjectKey, body: Json) -> None:
         owner = objects.controller_of(body)
         if owner:
-            _discard(self._owned, owner["uid"], key)
+            self._owned.discard(owner["uid"], key)
         if key[0] == kinds.ROUTE.id:
             for named in named_by(body):
-                _discard(self._routes_naming, named, key[2])
-            _discard(self._refused_routes, key[1], key[2])
+                self._routes_naming.discard(named, key[2])
+            self._refused_routes.discard(key[1], key[2])
         elif key[0] == kinds.REVISION.id:
             for route in objects.routes_named(body):
-                _discard(self._revisions_of_route, (key[1], route), key[2])
+                self._revisions_of_route.discard((key[1], route), key[2])
         elif key[0] == kinds.DOMAIN_MAPPING.id:
-            _discard(self._mappings_of_host, key[2], key[1])
-            _discard(self._hosts_mapped_to, (key[1], body["spec"]["ref"].get("name", "")), key[2])
+            self._mappings_of_host.discard(key[2], key[1])
+            self._hosts_mapped_to.discard((key[1], body["spec"]["ref"].get("name", "")), key[2])
 
 
 def _name_of(key: str) -> tuple[str, str]:
@@ -219,11 +263,3 @@ def named_by(route: Json) -> set[TrafficReference]:
         if target.get("revisionName"):
             named.add((namespace, "revision", target["revisionName"]))
     return named
-
-
-def _discard(index: dict[_K, set[_V]], key: _K, value: _V) -> None:
-    values = index.get(key)
-    if values is not None:
-        values.discard(value)
-        if not values:
-            del index[key]

@@ -1,7 +1,7 @@
 """Carries out the actions of reconcilers, and applies their results to the cluster state at once. Decides nothing."""
 
 import contextlib
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any
 
 from api.controllers.engine.cache import CacheChange
@@ -23,9 +23,10 @@ from api.controllers.reconciler.actions import (  # fmt: skip
     UpdateStatus,
 )
 from knoll.messages import builds
+from knoll.store.protocol import ObjectWrite
 from knoll.tables.protocol import Table
 from knoll.values import kinds
-from knoll.values.errors import NotFoundError
+from knoll.values.errors import KnollError, NotFoundError
 from knoll.values.json import Json
 
 
@@ -80,8 +81,7 @@ class Executor:
         """
         match action:
             case Create(resource, body):
-                if not body["metadata"].get("uid"):
-                    body = objects.with_identity(body, self._clock())
+                body = self._identified(body)
                 with self._written(resource, body, by):
                     self._take(resource, await self._store.create(resource, body), by)
             case Update(resource, before, body):
@@ -109,6 +109,32 @@ class Executor:
                 self._state.asked[uid] = self._clock()
             case Emit():
                 self._emit(action)
+
+    async def create_all(self, creates: Sequence[tuple[Create, Collection[ObjectKey]]]) -> list[KnollError | None]:
+        """Create objects in one round trip, in order; a failure does not stop the others.
+
+        Args: creates: actions, and the objects whose reconciliation they are part of.
+
+        Returns: the error of each, if it failed.
+        """
+        if len(creates) == 1:
+            try:
+                await self.carry_out(*creates[0])
+            except KnollError as error:
+                return [error]
+            return [None]
+        writes = [ObjectWrite(create.resource, self._identified(create.body)) for create, _ in creates]
+        with contextlib.ExitStack() as stack:
+            for write, (_, by) in zip(writes, creates, strict=True):
+                stack.enter_context(self._written(write.resource, write.body, by))
+            results = await self._store.write_all(writes)
+            for write, result, (_, by) in zip(writes, results, creates, strict=True):
+                if not isinstance(result, KnollError):
+                    self._take(write.resource, result, by)
+        return [result if isinstance(result, KnollError) else None for result in results]
+
+    def _identified(self, body: Json) -> Json:
+        return body if body["metadata"].get("uid") else objects.with_identity(body, self._clock())
 
     @contextlib.contextmanager
     def _written(self, resource: str, body: Json, by: Collection[ObjectKey]) -> Iterator[None]:

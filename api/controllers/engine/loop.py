@@ -6,17 +6,17 @@
 import asyncio
 import contextlib
 import time
-from collections import deque
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
 import structlog
 
-from api.controllers.engine import dispatch, status_writes, watch_mappings
+from api.controllers.engine import creations, dispatch, status_writes, watch_mappings
 from api.controllers.engine.acknowledgements import Acknowledgements
 from api.controllers.engine.cache import CacheChange
 from api.controllers.engine.cluster_state import ClusterState
+from api.controllers.engine.creations import Creations, Step
 from api.controllers.engine.executor import Executor
 from api.controllers.engine.failures import Failures
 from api.controllers.engine.metrics import ControllerMetrics
@@ -27,7 +27,6 @@ from api.controllers.engine.work_queue import WorkQueue
 from api.controllers.reconciler import objects
 from api.controllers.reconciler.actions import (
     Action,
-    Create,
     ObjectKey,
     PutRoute,
     ReconcileResult,
@@ -56,9 +55,6 @@ from knoll.values.labels import SYSTEM_NAMESPACE
 log = structlog.get_logger()
 
 T = TypeVar("T")
-Step = tuple[ObjectKey, ReconcileResult]
-"""An object, and what its reconciliation returned."""
-
 WORKERS = 16
 """Keys that are reconciled concurrently: enough that none waits for the round trips of another to Redis."""
 STATUS_DELAY_SECONDS = 0.2
@@ -116,6 +112,7 @@ class Controllers:
         self._acknowledgements = Acknowledgements(tables.routing, self._reached)
         outputs = Outputs(store, tables, queue)
         self._executor = Executor(outputs, self.state, self._recorder.emit, self._seen, clock)
+        self._creations = Creations(self.state, self.queue, self._executor, self._metrics, clock)
         self._failures = Failures(store, self.state.cache, self.queue, self._executor, self._seen, clock)
 
     @property
@@ -291,11 +288,18 @@ class Controllers:
                 self.state.build_order = await self._jobs.order()
         self._metrics.reconciled(key[0])
         outcome = dispatch.decide(key, self.state, self._clock())
-        steps, children = deque([(key, outcome)]), set[ObjectKey]()
+        level, children = [(key, outcome)], set[ObjectKey]()
         try:
-            while steps:
-                key, outcome = steps.popleft()
-                if not await self._carry_out(key, outcome, steps, children):
+            while level:
+                steps: list[Step] = []
+                # What follows from several new objects is written together, so that Redis syncs its file once.
+                carried_out = (
+                    await asyncio.gather(*(self._carry_out(*step, steps, children) for step in level))
+                    if len(level) > 1
+                    else [await self._carry_out(*level[0], steps, children)]
+                )
+                level = steps
+                if not all(carried_out):
                     for left, _ in steps:
                         self.queue.add(left)
                     return
@@ -308,7 +312,7 @@ class Controllers:
                 self.queue.done(child)
 
     async def _carry_out(
-        self, key: ObjectKey, outcome: ReconcileResult, steps: "deque[Step]", children: set[ObjectKey]
+        self, key: ObjectKey, outcome: ReconcileResult, steps: list[Step], children: set[ObjectKey]
     ) -> bool:
         """Carry out the actions of one reconciliation; returns whether all succeeded.
 
@@ -320,19 +324,15 @@ class Controllers:
         programmed = self.state.routing.get(path) if path is not None else None
         before = frozenset(programmed[1].hosts) if programmed is not None else frozenset()
         waits = self._waits(key, outcome.actions)
-        for action in outcome.actions:
-            if waits and isinstance(action, UpdateStatus):
-                continue
-            try:
-                if isinstance(action, Create) and action.resource in status_writes.CREATED_WITH_STATUS:
-                    await self._create(key, action, steps, children)
+        actions = [action for action in outcome.actions if not (waits and isinstance(action, UpdateStatus))]
+        for group in [actions] if creations.are_independent(actions) else [[action] for action in actions]:
+            failed = await self._carry_out_group(key, group, steps, children)
+            if failed is not None:
+                action, error = failed
+                if isinstance(error, ConflictError | AlreadyExistsError | NotFoundError):
+                    await self._failures.conflicted(key, action, error)
                 else:
-                    await self._executor.carry_out(action, (key,))
-            except (ConflictError, AlreadyExistsError, NotFoundError) as error:
-                await self._failures.conflicted(key, action, error)
-                return False
-            except KnollError as error:
-                await self._failures.failed(key, error, is_new=key in children)
+                    await self._failures.failed(key, error, is_new=key in children)
                 return False
         self._failures.none(key)
         self._order.reconciled(key)
@@ -351,20 +351,25 @@ class Controllers:
                 self.queue.add(contender)
         return True
 
-    async def _create(self, key: ObjectKey, action: Create, steps: "deque[Step]", children: set[ObjectKey]) -> None:
-        """Create an object together with its first status."""
-        child = objects.key_of(action.resource, action.body)
-        if not self.queue.hold(child):
-            await self._executor.carry_out(action, (key,))
-            return
-        children.add(child)
-        new = objects.with_identity(action.body, self._clock())
-        self._metrics.reconciled(child[0])
-        first = dispatch.decide_on(child[0], new, self.state, self._clock())
-        body, others = status_writes.with_first_status(new, first.actions)
-        await self._executor.carry_out(Create(action.resource, body), (key, child))
-        stored = self.state.cache.get(*child)
-        steps.append((child, replace(first, actions=status_writes.about_stored(others, new, stored or body))))
+    async def _carry_out_group(
+        self, key: ObjectKey, actions: Sequence[Action], steps: list[Step], children: set[ObjectKey]
+    ) -> tuple[Action, KnollError] | None:
+        """Carry out one action, or several that are independent; returns the first one that failed, and its error."""
+        created = [action for action in actions if creations.created_with_status(action)]
+        errors = iter(await self._creations.create(key, created, steps, children) if created else ())
+        failed: tuple[Action, KnollError] | None = None
+        error: KnollError | None = None
+        for action in actions:
+            if creations.created_with_status(action):
+                error = next(errors)
+            elif error is None:
+                try:
+                    await self._executor.carry_out(action, (key,))
+                except KnollError as raised:
+                    error = raised
+            if error is not None and failed is None:
+                failed = action, error
+        return failed
 
     def _waits(self, key: ObjectKey, actions: Sequence[Action]) -> bool:
         """Whether a status is not written now; if so, the key is queued for the time when it must be."""

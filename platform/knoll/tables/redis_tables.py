@@ -181,23 +181,27 @@ class RedisTable(Generic[T]):
                 await backoff.wait()
 
     async def _living(self) -> dict[str, int]:
-        (seconds, micros), signs_of_life, server, *epoch = await self._redis.transaction(
-            ("TIME",), ("HGETALL", self._followers), ("INFO", "server"), *self._epoch_command
-        )
-        now, living, gone = int(seconds) + int(micros) / 1e6, {}, []
-        # A Redis that has just started, or was just promoted, has outdated times, and its followers are still
-        # reconnecting.
-        restarted = uptime(server) <= FOLLOWER_TTL or now - began(*epoch) <= FOLLOWER_TTL
+        (seconds, micros), signs_of_life = await self._redis.transaction(("TIME",), ("HGETALL", self._followers))
+        now = int(seconds) + int(micros) / 1e6
+        living: dict[str, tuple[int, float]] = {}
+        silent: dict[str, tuple[int, float]] = {}
         for follower, value in signs_of_life.items():
             version, _, seen = value.partition(b" ")
             age = now - float(seen)
-            if age <= FOLLOWER_TTL or restarted:
-                living[follower.decode()] = int(version)
-            elif age > _FORGET_SECONDS:
-                gone.append(follower)
-        if gone:
+            (living if age <= FOLLOWER_TTL else silent)[follower.decode()] = (int(version), age)
+        if silent and await self._has_restarted(now):
+            living |= silent
+        elif gone := [follower for follower, (_, age) in silent.items() if age > _FORGET_SECONDS]:
             await self._redis.execute("HDEL", self._followers, *gone)
-        return living
+        return {follower: version for follower, (version, _) in living.items()}
+
+    async def _has_restarted(self, now: float) -> bool:
+        """Whether Redis has just started, or was just promoted.
+
+        Its times are outdated then, and its followers are still reconnecting.
+        """
+        server, *epoch = await self._redis.pipeline(("INFO", "server"), *self._epoch_command)
+        return uptime(server) <= FOLLOWER_TTL or now - began(*epoch) <= FOLLOWER_TTL
 
     async def _read_all(self) -> tuple[int | None, dict[str, tuple[int, T]]]:
         """The table's version, None when Redis has none, and its entries."""

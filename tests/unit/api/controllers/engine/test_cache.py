@@ -117,3 +117,14 @@ def test_owner_references_across_namespaces_are_ignored() -> None:
     cache.put(REVISION, body("own", 2, meta={"uid": "1", "ownerReferences": references}))
     cache.put(REVISION, body("foreign", 3, meta={"uid": "2", "namespace": "other", "ownerReferences": references}))
     assert [cached["metadata"]["name"] for cached in cache.owned(owner, REVISION)] == ["own"]
+
+
+def test_objects_that_are_about_to_be_created_are_read_only_while_they_are_included() -> None:
+    cache = Cache()
+    cache.put(REVISION, body("there", 1))
+    with cache.including() as include:
+        include((REVISION, "default", "new"), body("new", 0))
+        assert cache.get(REVISION, "default", "new") == body("new", 0)
+        assert cache.get(REVISION, "default", "there") == body("there", 1)
+    assert cache.get(REVISION, "default", "new") is None
+    assert cache.names(REVISION) == [("default", "there")]

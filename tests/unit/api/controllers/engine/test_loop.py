@@ -1,7 +1,7 @@
 """The loop on stores in memory: failures, activators that die, and what is waited for."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 import pytest
@@ -17,8 +17,9 @@ from knoll.messages import builds, routing, scale
 from knoll.messages.builds import BuildProgress, Resolution, Unresolved
 from knoll.messages.routing import RouteEntry
 from knoll.messages.scale import ScaleStatus
+from knoll.store.protocol import ObjectWrite
 from knoll.values import kinds
-from knoll.values.errors import NotFoundError, StoreUnavailableError
+from knoll.values.errors import KnollError, NotFoundError, StoreUnavailableError
 from knoll.values.json import Json
 from tests.doubles.memory_store import MemoryStore
 from tests.doubles.memory_tables import MemoryTable
@@ -281,3 +282,69 @@ async def test_an_object_that_comes_while_its_namesake_is_missed_is_not_forgotte
     store.goes_on.set()
     await looking
     assert cache.get(resource, "default", "app") == made
+
+
+def a_service(name: str = "app") -> Json:
+    template = {"spec": {"containers": [{"name": "c", "image": "i"}]}}
+    body = {
+        "apiVersion": kinds.SERVICE.api_version, "kind": "Service",
+        "metadata": {"name": name, "namespace": "default"},
+        "spec": {"template": template, "traffic": [{"latestRevision": True, "percent": 100}]},
+    }  # fmt: skip
+    return objects.with_identity(body, NOW)
+
+
+class Batches(MemoryStore):
+    """Records which kinds are written together, and refuses the first creation of one kind."""
+
+    def __init__(self, refused: str = "") -> None:
+        super().__init__()
+        self.together: list[list[str]] = []
+        self.refused = refused
+
+    async def create(self, resource: str, body: Json) -> Json:
+        if resource == self.refused:
+            self.refused = ""
+            raise StoreUnavailableError("Redis does not respond")
+        return await super().create(resource, body)
+
+    async def write_all(self, writes: Sequence[ObjectWrite]) -> Sequence[Json | KnollError]:
+        self.together.append([write.resource for write in writes])
+        return await super().write_all(writes)
+
+
+async def messages_about(store: MemoryStore, kind: str) -> set[str]:
+    events = (await store.list(kinds.EVENT.id)).items
+    return {event["message"] for event in events if event["involvedObject"]["kind"] == kind}
+
+
+async def test_configuration_and_route_of_a_service_are_created_in_one_round_trip() -> None:
+    store, builder = Batches(), Builder()
+    async with running(store, builder):
+        await store.create(kinds.SERVICE.id, a_service())
+        await eventually(lambda: builder.asked == ["app-00001"])
+        assert store.together[0] == [kinds.CONFIGURATION.id, kinds.ROUTE.id]
+        route = await store.get(kinds.ROUTE.id, "default", "app")
+        assert (objects.condition(route) or {})["status"] == "Unknown", "the Route knows the new Configuration"
+        created = {'Created Configuration "app"', 'Created Route "app"'}
+
+        async def is_recorded() -> bool:
+            return created <= await messages_about(store, "Service")
+
+        await eventually(is_recorded)
+
+
+@pytest.mark.parametrize("refused", [kinds.CONFIGURATION.id, kinds.ROUTE.id])
+async def test_a_creation_that_fails_beside_another_one_is_repeated(refused: str) -> None:
+    store, builder = Batches(refused), Builder()
+    async with running(store, builder) as controllers:
+        await store.create(kinds.SERVICE.id, a_service())
+        await eventually(lambda: builder.asked == ["app-00001"])
+
+        async def is_routed() -> bool:
+            return {'Created Configuration "app"', 'Created Route "app"'} <= await messages_about(store, "Service")
+
+        await eventually(is_routed)
+        await eventually(lambda: controllers.queue.idle)
+        for kind in (kinds.CONFIGURATION, kinds.ROUTE, kinds.REVISION):
+            assert len((await store.list(kind.id)).items) == 1
