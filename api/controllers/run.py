@@ -20,7 +20,7 @@ from knoll.builds.queue import JobQueue
 from knoll.messages import builds, routing, scale
 from knoll.messages.gateway_objects import GATEWAY_OBJECTS, GatewayObject
 from knoll.messages.instances import INSTANCES, RevisionInstances
-from knoll.messages.nodes import NODES, Node
+from knoll.messages.nodes import NODES, REMOVED_NODES, Node, RemovedNode
 from knoll.process.settings import ApiSettings
 from knoll.redis.client import RedisClient
 from knoll.redis.lease import Lease
@@ -95,6 +95,7 @@ async def run(
         shown = RedisTable(redis, INSTANCES, RevisionInstances)
         published = RedisTable(redis, GATEWAY_OBJECTS, GatewayObject)
         gateway = ActivatorAddress(settings.gateway_address, settings.public_port)
+        nodes, removed = RedisTable(redis, NODES, Node), RedisTable(redis, REMOVED_NODES, RemovedNode)
         single = None if settings.node else single_machine(redis, settings.gateway_address)
         async with asyncio.TaskGroup() as group:
             group.create_task(informers.run())
@@ -103,7 +104,7 @@ async def run(
             group.create_task(GatewayPublisher(informers, published, settings.gateway_keyring).run())
             group.create_task(QuotaUse(store, informers, OWNERS_AND_OWNED).run())
             group.create_task(PodSync(store, informers, shown, tables.scale, gateway).run())
-            group.create_task(NodeSync(store, informers, RedisTable(redis, NODES, Node), time.time, single).run())
+            group.create_task(NodeSync(store, informers, nodes, removed, time.time, single).run())
 
     work = asyncio.create_task(lease.lead(lead))
     stopping = asyncio.create_task(stop.wait())

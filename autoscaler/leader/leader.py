@@ -142,7 +142,7 @@ class Leader:
         try:
             async with asyncio.TaskGroup() as tasks:
                 self._tasks = tasks
-                informers = Informers(self._store, [self._pods, self._quotas])
+                informers = Informers(self._store, [self._pods, self._quotas, *self._node_follower.informers()])
                 tasks.create_task(informers.run())
                 tasks.create_task(self._nodes.link.run())
                 await informers.synced()

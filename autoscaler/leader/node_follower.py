@@ -21,7 +21,8 @@ class NodeFollower:
 
     def __init__(self, nodes: Nodes, store: Store, placing: Placing, on_change: Callable[[str], None]) -> None:
         """Args: on_change: called with the Revision, `namespace/name`, of each instance that is lost with its node."""
-        self._nodes, self._store, self._placing, self._on_change = nodes, store, placing, on_change
+        self._nodes, self._placing, self._on_change = nodes, placing, on_change
+        self._informer = Informer(store, kinds.NODE.id)
         self._lost: frozenset[str] = frozenset()
         self.cordoned: frozenset[str] = frozenset()
         """Nodes that operators have cordoned: they get no new instance."""
@@ -41,17 +42,20 @@ class NodeFollower:
         """Labels of each node."""
         return self._placing.node_labels
 
+    def informers(self) -> list[Informer]:
+        """Return the informer of Node objects, which is run with that of Pods: a drain cordons a node and then deletes
+        its Pods, which must be seen in this order. None on a single machine.
+        """
+        return [self._informer] if self.watch is not None else []
+
     async def begin(self, tasks: asyncio.TaskGroup) -> None:
-        """Read which nodes respond and which are cordoned, and follow both from then on."""
+        """Read which nodes respond and which are cordoned, and follow both from then on; the informer has synced."""
         watch = self._nodes.watch
         if watch is None:
             return
-        informer = Informer(self._store, kinds.NODE.id)
-        informer.subscribe(lambda _: self._cordons_changed(informer))
+        self._informer.subscribe(lambda _: self._cordons_changed(self._informer))
         watch.begin(self)
-        for work in (informer.run(), watch.run()):
-            tasks.create_task(work)
-        await informer.synced()
+        tasks.create_task(watch.run())
         await watch.synced()
         if self._nodes.claims is not None:
             tasks.create_task(self._nodes.claims.run())

@@ -12,9 +12,9 @@ import structlog
 from api.controllers.nodes import node_objects
 from api.controllers.reconciler import objects
 from knoll import __version__
-from knoll.concurrency.backoff import Backoff
+from knoll.concurrency.backoff import Backoff, until_available
 from knoll.concurrency.pending_keys import PendingKeys
-from knoll.messages.nodes import Node
+from knoll.messages.nodes import Node, RemovedNode
 from knoll.redis import keys
 from knoll.redis.client import RedisClient
 from knoll.store.informer import Informers, ObjectChange
@@ -22,7 +22,13 @@ from knoll.store.protocol import Store
 from knoll.tables.follower import follow_table
 from knoll.tables.protocol import Table
 from knoll.values import kinds
-from knoll.values.errors import AlreadyExistsError, ConflictError, NotFoundError, StoreUnavailableError
+from knoll.values.errors import (
+    AlreadyExistsError,
+    ConflictError,
+    NotFoundError,
+    StoreForbiddenError,
+    StoreUnavailableError,
+)
 from knoll.values.node import NODE
 
 log = structlog.get_logger()
@@ -54,6 +60,7 @@ class NodeSync:
         store: Store,
         informers: Informers,
         nodes: Table[Node],
+        removed: Table[RemovedNode],
         clock: Callable[[], float],
         single: Callable[[], Awaitable[Node | None]] | None = None,
     ) -> None:
@@ -61,20 +68,23 @@ class NodeSync:
         Args:
             informers: run by the caller; Nodes must be among them.
             nodes: what the machines report.
+            removed: machines whose Node was deleted while they ran; kept for the next leader.
             clock: returns epoch seconds.
             single: returns the only machine, None while its autoscaler does not run; None with several machines.
         """
-        self._store, self._informers, self._table, self._clock = store, informers, nodes, clock
+        self._store, self._informers, self._clock = store, informers, clock
+        self._table, self._removed = nodes, removed
         self._single = single
         self._entries: dict[str, Node] = {}
         self._deleted: dict[str, float] = {}
-        """By name: `Node.started` of machines that ran when their Node was deleted."""
+        """By name: `Node.started` of machines that ran when their Node was deleted; see `RemovedNode`."""
         self._pending = PendingKeys[str](BATCH_SECONDS)
 
     async def run(self) -> None:
         await self._informers.synced()
         async with asyncio.TaskGroup() as tasks:
             if self._single is None:
+                await until_available(self._read_removed, "removed nodes not read yet")
                 ready = asyncio.Event()
                 tasks.create_task(follow_table(self._table, self._entries, self._pending.mark, ready))
                 await ready.wait()
@@ -82,6 +92,25 @@ class NodeSync:
                 tasks.create_task(self._check_single())
             self._informers[kinds.NODE.id].subscribe(self._object_changed)
             await self._work()
+
+    async def _read_removed(self) -> None:
+        try:
+            _, removed = await self._removed.snapshot()
+        except StoreForbiddenError as error:
+            # During an upgrade, until Redis has the permissions of this version.
+            log.warning("removed nodes not read", error=str(error))
+        else:
+            self._deleted = {name: entry.started for name, (_, entry) in removed.items()}
+
+    async def _keep_removed(self, name: str) -> None:
+        """Record for the next leader whether the machine of a deleted Node still runs."""
+        try:
+            if (started := self._deleted.get(name)) is not None:
+                await self._removed.put(name, RemovedNode(started))
+            else:
+                await self._removed.remove(name)
+        except StoreForbiddenError as error:
+            log.warning("removed node not recorded", node=name, error=str(error))
 
     def _object_changed(self, notice: ObjectChange) -> None:
         name = (notice.new or notice.old or {})["metadata"]["name"]
@@ -132,8 +161,11 @@ class NodeSync:
         if body is None or body == before:
             return
         if before is None and entry is not None and self._deleted.get(name) == entry.started:
+            await self._keep_removed(name)
             return
         if before is None:
+            if self._deleted.pop(name, None) is not None:
+                await self._keep_removed(name)
             await self._store.create(kinds.NODE.id, objects.with_identity(body, self._clock()))
             log.info("node added", node=name)
         else:

@@ -16,7 +16,7 @@ from knoll.messages.endpoints import ENDPOINTS
 from knoll.messages.gateway_objects import GATEWAY_OBJECTS
 from knoll.messages.instances import INSTANCES
 from knoll.messages.members import MEMBERS
-from knoll.messages.nodes import NODES
+from knoll.messages.nodes import NODES, REMOVED_NODES
 from knoll.messages.routing import ROUTING
 from knoll.messages.scale import SCALE
 from knoll.redis import keys
@@ -99,6 +99,7 @@ RIGHTS: tuple[Right, ...] = (
     *_table(SCALE, {AUTOSCALER}, {API}),
     *_table(INSTANCES, {AUTOSCALER}, {API}),
     *_table(NODES, {AUTOSCALER}, {API, BUILDER, ACTIVATOR}),
+    *_table(REMOVED_NODES, {API}, ()),
     *_table(ASSIGNMENTS, {AUTOSCALER}, ()),
     *_table(MEMBERS, {AUTOSCALER}, ()),
     *_table(PREPARATIONS, {AUTOSCALER}, ()),

@@ -12,6 +12,17 @@ DEAD_SECONDS = 3.0
 """A node whose last heartbeat is older than this counts as not responding."""
 
 
+REMOVED_NODES = "removed-nodes"
+"""Name of the table of `RemovedNode`. Field: name of the node. Writer: the API's controllers."""
+
+
+class RemovedNode(msgspec.Struct, frozen=True):
+    """A machine whose Node was deleted while its process ran: it has no Node until that process starts again."""
+
+    started: float
+    """`Node.started` of that process."""
+
+
 class Node(msgspec.Struct, frozen=True, omit_defaults=True):
     """One machine. Names of fields follow Kubernetes' Node."""
 

@@ -10,7 +10,7 @@ import pytest
 
 from api.controllers.nodes.node_sync import NodeSync, single_machine
 from api.controllers.reconciler import objects
-from knoll.messages.nodes import NODES, Node
+from knoll.messages.nodes import NODES, REMOVED_NODES, Node, RemovedNode
 from knoll.redis import keys
 from knoll.redis.client import RedisClient, connected
 from knoll.store.informer import Informer, Informers
@@ -47,6 +47,10 @@ def table(redis: RedisClient) -> RedisTable[Node]:
     return RedisTable(redis, NODES, Node)
 
 
+def removed_nodes(redis: RedisClient) -> RedisTable[RemovedNode]:
+    return RedisTable(redis, REMOVED_NODES, RemovedNode)
+
+
 @contextlib.asynccontextmanager
 async def synchronized(store: Store, sync: NodeSync, informers: Informers) -> AsyncIterator[None]:
     tasks = [asyncio.create_task(informers.run()), asyncio.create_task(sync.run())]
@@ -59,11 +63,11 @@ async def synchronized(store: Store, sync: NodeSync, informers: Informers) -> As
 
 
 @pytest.fixture
-async def cluster(store: Store, table: RedisTable[Node]) -> AsyncIterator[RedisTable[Node]]:
+async def cluster(redis: RedisClient, store: Store, table: RedisTable[Node]) -> AsyncIterator[RedisTable[Node]]:
     informers = Informers(store, [Informer(store, kinds.NODE.id)])
     for number in (1, 2):
         await table.put(f"n{number}", machine(f"n{number}", number))
-    async with synchronized(store, NodeSync(store, informers, table, time.time), informers):
+    async with synchronized(store, NodeSync(store, informers, table, removed_nodes(redis), time.time), informers):
 
         async def listed() -> bool:
             return len((await store.list(kinds.NODE.id)).items) == 2
@@ -187,7 +191,8 @@ async def test_a_single_machine_is_one_node(
     informers = Informers(api.store, [Informer(api.store, kinds.NODE.id)])
     await redis.execute("SET", keys.lease("autoscaler"), "held")
     single = single_machine(redis, "192.0.2.7")
-    async with synchronized(api.store, NodeSync(api.store, informers, table, time.time, single), informers):
+    nodes = NodeSync(api.store, informers, table, removed_nodes(redis), time.time, single)
+    async with synchronized(api.store, nodes, informers):
 
         async def listed() -> bool:
             return "Ready" in await kubectl("get", "nodes", "--no-headers", "-o", "wide")
@@ -199,7 +204,8 @@ async def test_a_single_machine_is_one_node(
     # When machines are added, the first one gets a name of its own.
     await table.put("n1", machine("n1", 1))
     informers = Informers(api.store, [Informer(api.store, kinds.NODE.id)])
-    async with synchronized(api.store, NodeSync(api.store, informers, table, time.time), informers):
+    nodes = NodeSync(api.store, informers, table, removed_nodes(redis), time.time)
+    async with synchronized(api.store, nodes, informers):
 
         async def replaced() -> bool:
             return (await kubectl("get", "nodes", "-o", "name")).split() == ["node/n1"]
@@ -226,3 +232,41 @@ async def test_a_running_machine_whose_node_is_deleted_stays_away_until_it_start
     await eventually(stays_away, condition="the node of n3 only")
     await cluster.put("n2", msgspec.structs.replace(machine("n2", 2), started=2.0))
     await eventually(is_back, condition="the node of a machine that has started again")
+
+
+async def test_a_removed_machine_stays_away_when_another_process_leads(
+    api: Running, redis: RedisClient, table: RedisTable[Node]
+) -> None:
+    async def names() -> list[str]:
+        return [body["metadata"]["name"] for body in (await api.store.list(kinds.NODE.id)).items]
+
+    async def recorded() -> bool:
+        return "n1" in (await removed_nodes(redis).snapshot())[1]
+
+    def sync() -> contextlib.AbstractAsyncContextManager[None]:
+        informers = Informers(api.store, [Informer(api.store, kinds.NODE.id)])
+        nodes = NodeSync(api.store, informers, table, removed_nodes(redis), time.time)
+        return synchronized(api.store, nodes, informers)
+
+    async def is_shown() -> bool:
+        return await names() == ["n1"]
+
+    await table.put("n1", machine("n1", 1))
+    async with sync():
+        await eventually(is_shown, condition="its node")
+        await api.store.delete(kinds.NODE.id, "", "n1")
+        await eventually(recorded, condition="the removal is recorded")
+    async with sync():
+        await table.put("n2", machine("n2", 2))
+
+        async def n2_alone() -> bool:
+            return await names() == ["n2"]
+
+        await eventually(n2_alone, condition="the node of n2 only")
+        await table.put("n1", msgspec.structs.replace(machine("n1", 1), started=2.0))
+
+        async def both() -> bool:
+            return await names() == ["n1", "n2"]
+
+        await eventually(both, condition="the node of a machine that has started again")
+    assert not await recorded()
