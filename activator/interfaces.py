@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from activator.wire.forwarding import Peer
-from activator.wire.http1_parser import RequestHead, ResponseHead
+from activator.wire.http1_heads import RequestHead, ResponseHead
 from activator.wire.read_scheduler import ReadScheduler
 from knoll.messages.endpoints import StartTiming
 

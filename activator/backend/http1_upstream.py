@@ -8,15 +8,8 @@ from typing import Protocol, cast
 from activator.interfaces import ProxiedRequest
 from activator.wire.callback_guard import guarded, report_error
 from activator.wire.chunked import ChunkedReader, chunk, last_chunk
-from activator.wire.http1_parser import (
-    CHUNKED,
-    MAX_CACHED_HEAD,
-    MAX_HEAD,
-    UNTIL_CLOSE,
-    ResponseHead,
-    read_response,
-    response_end,
-)
+from activator.wire.http1_heads import CHUNKED, MAX_CACHED_HEAD, MAX_HEAD, UNTIL_CLOSE, ResponseHead
+from activator.wire.http1_parser import read_response, response_end
 
 IDLE_SECONDS = 50.0
 """How long an idle connection is kept, unless the instance announced less (`Keep-Alive: timeout=`)."""

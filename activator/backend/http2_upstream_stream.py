@@ -3,7 +3,8 @@
 from typing import Protocol
 
 from activator.interfaces import ProxiedRequest
-from activator.wire.http1_parser import MAX_CACHED_HEAD, ResponseHead, split_fields
+from activator.wire.http1_heads import MAX_CACHED_HEAD, ResponseHead
+from activator.wire.http1_parser import split_fields
 from activator.wire.http2_codec import ANSWERED, MAX_HEADER_LIST, UNREADABLE_HEAD, WRONG_LENGTH, Codec, RequestNotSent
 from activator.wire.http2_errors import ErrorCode
 from activator.wire.http2_fields import NOT_IN_HTTP2, Fields, HeaderList, response_head

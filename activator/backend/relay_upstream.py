@@ -13,7 +13,7 @@ from activator.backend.http1_upstream import Http1Pool, Http1Upstream
 from activator.interfaces import ProxiedRequest
 from activator.wire.callback_guard import guarded, report_error
 from activator.wire.chunked import chunk, last_chunk
-from activator.wire.http1_parser import CHUNKED
+from activator.wire.http1_heads import CHUNKED
 from activator.wire.node_socket import silence
 from activator.wire.relay_lines import MARK, MAX_LINE, Mode, Verb, parse_statement, request_line
 

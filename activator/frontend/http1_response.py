@@ -5,7 +5,7 @@ from collections.abc import Callable
 from activator.request.exchange import Exchange
 from activator.routing.proxy_state import ProxyState
 from activator.wire.chunked import chunk, last_chunk
-from activator.wire.http1_parser import ResponseHead
+from activator.wire.http1_heads import ResponseHead
 
 _BY_LENGTH, _BY_CHUNKS, BY_CLOSE = range(3)
 

@@ -10,7 +10,7 @@ from activator.frontend.limits import HEAD_SECONDS, IDLE_BEFORE_CLOSE_SECONDS, L
 from activator.routing.proxy_state import ProxyState
 from activator.wire.callback_guard import guarded
 from activator.wire.forwarding import Peer
-from activator.wire.http1_parser import RequestHead
+from activator.wire.http1_heads import RequestHead
 from activator.wire.http2_codec import MAX_HEADER_LIST
 from activator.wire.http2_errors import ErrorCode, Setting
 from activator.wire.http2_fields import HeaderList

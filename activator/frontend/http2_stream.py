@@ -12,15 +12,8 @@ from activator.request.exchange import Exchange
 from activator.request.states import IDLE
 from activator.routing.proxy_state import ProxyState
 from activator.wire.forwarding import Peer
-from activator.wire.http1_parser import (
-    MAX_CACHED_HEAD,
-    HeadError,
-    RequestHead,
-    ResponseHead,
-    read_request,
-    split_fields,
-    upstream_head,
-)
+from activator.wire.http1_heads import MAX_CACHED_HEAD, HeadError, RequestHead, ResponseHead, upstream_head
+from activator.wire.http1_parser import read_request, split_fields
 from activator.wire.http2_codec import ANSWERED, MAX_HEADER_LIST, Codec
 from activator.wire.http2_errors import ErrorCode, HTTP2StreamError
 from activator.wire.http2_fields import Fields, HeaderList, as_http1

@@ -15,7 +15,8 @@ from activator.interfaces import UpstreamConnection
 from activator.request.states import IDLE, SENT, TUNNEL
 from activator.wire.callback_guard import guarded
 from activator.wire.forwarding import Peer
-from activator.wire.http1_parser import MAX_CACHED_HEAD, MAX_HEAD, HeadError, read_request
+from activator.wire.http1_heads import MAX_CACHED_HEAD, MAX_HEAD, HeadError
+from activator.wire.http1_parser import read_request
 from activator.wire.node_socket import prepare
 from activator.wire.relay_lines import MAX_LINE, Mode, Target, Verb, parse_request, statement
 from knoll.auth.node_identity import node_name

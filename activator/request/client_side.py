@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 
 from activator.wire.forwarding import Peer
-from activator.wire.http1_parser import ResponseHead
+from activator.wire.http1_heads import ResponseHead
 
 
 class ClientSide(ABC):

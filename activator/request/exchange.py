@@ -9,29 +9,25 @@ percent of the time of a request. States and transitions are specified in `state
 import structlog
 
 from activator.backend.revision import RevisionBackend
-from activator.interfaces import Backend, ProxiedRequest, UpstreamConnection
+from activator.interfaces import Backend, ProxiedRequest
 from activator.request import local_responses, timing
-from activator.request.client_side import ClientSide
-from activator.request.states import IDLE, QUEUED, SENT, STREAMING, TUNNEL, RequestState
+from activator.request.states import IDLE, QUEUED, SENT, STREAMING, TUNNEL
+from activator.request.tunnel import Tunnel
 from activator.routing.proxy_state import ProxyState
 from activator.routing.routing_table import normal
-from activator.wire.http1_parser import RequestHead, ResponseHead, split_fields
-from activator.wire.websocket import GOING_AWAY, Frames
+from activator.wire.http1_heads import RequestHead, ResponseHead
+from activator.wire.http1_parser import split_fields
 from knoll.values.errors import QueueFullError
 
 log = structlog.get_logger()
 
 RETRY_CONNECT_SECONDS = 10.0
 """How long a request is retried while instances refuse connections, before it gets a 502."""
-MAX_PENDING = 16_384
-"""Bytes of a body that are read ahead while a request is queued."""
-MAX_REPLAY = 65_536
-"""Bytes of a body that are kept so that the request can be sent again."""
 
 FOREVER = float("inf")
 
 
-class Exchange(ClientSide):
+class Exchange(Tunnel):
     """State of one request; reused for the next one of the same HTTP/1.1 connection.
 
     More attributes than usual: all are read or written once for each request, and a second object would cost a look-up
@@ -40,9 +36,8 @@ class Exchange(ClientSide):
 
     __slots__ = (
         "_cold_start", "_first_refusal", "_resent", "_set_cookie", "_was_queued", "arrived_at", "arrived_epoch",
-        "body_done", "deadline", "endpoint", "frames", "generation", "head", "last_byte_at", "local", "outgoing",
-        "pending", "pending_size", "proxy", "revision", "size", "started", "state", "status", "ticket", "trailers",
-        "upstream",
+        "deadline", "generation", "head", "last_byte_at", "local", "outgoing", "proxy", "revision", "size", "started",
+        "ticket",
     )  # fmt: skip
 
     head: RequestHead
@@ -51,17 +46,10 @@ class Exchange(ClientSide):
     revision: RevisionBackend
 
     def __init__(self, proxy: ProxyState) -> None:
+        super().__init__()
         self.proxy = proxy
-        self.state: RequestState = IDLE
         self.generation = 0
         """Incremented at each end, so that a late call for an earlier request of this connection is recognised."""
-        self.upstream: UpstreamConnection | None = None
-        self.endpoint: Backend | None = None
-        self.pending: list[bytes] = []
-        """Parts of the body that were not sent yet, or that are kept to be sent again."""
-        self.pending_size = 0
-        self.body_done = True
-        self.trailers = b""
         self.deadline = 0.0
         self.local = False
         """It arrived at the gateway for cluster-local hosts."""
@@ -72,11 +60,8 @@ class Exchange(ClientSide):
         """When it got its slot, on the loop's clock."""
         self.last_byte_at = 0.0
         """When the last bytes arrived, if there is an idle time-out."""
-        self.status = 0
         self.size = 0
         """Bytes of the response's body so far."""
-        self.frames: Frames | None = None
-        """Frame boundaries of a WebSocket, in the direction of the client."""
         self._was_queued = False
         self._cold_start = False
         self._set_cookie = b""
@@ -158,37 +143,6 @@ class Exchange(ClientSide):
         timeout = self.revision.policy.timeout
         self.deadline = now + timeout if timeout else FOREVER
         self.revision.request_queued()
-
-    def request_body(self, data: bytes, done: bool, trailers: bytes = b"") -> None:
-        """More of the request's body arrived."""
-        self.body_done = done
-        self.trailers = trailers
-        if self.upstream is not None:
-            self.upstream.send(data, done, trailers)
-            return
-        self.keep_body(data, done)
-
-    def keep_body(self, data: bytes, done: bool) -> None:
-        """Keep a part of the body that cannot be sent yet."""
-        if data:
-            self.pending.append(data)
-            self.pending_size += len(data)
-        if self.pending_size > MAX_PENDING and not done:
-            self.pause_body()
-
-    def send_pending_body(self, upstream: UpstreamConnection) -> None:
-        """Send the pending parts of the body over a connection."""
-        done = self.body_done
-        data = b"".join(self.pending)
-        if done and len(data) <= MAX_REPLAY:
-            upstream.send(data, True, self.trailers)
-            return
-        self.pending = []
-        if data or done:
-            upstream.send(data, done, self.trailers)
-        if self.pending_size > MAX_PENDING and not done:
-            self.resume_body()
-        self.pending_size = MAX_REPLAY + 1
 
     def revision_deleted(self, reason: str) -> None:
         """The revision was deleted, so no instance will start for this request."""
@@ -304,43 +258,6 @@ class Exchange(ClientSide):
         """A 1xx response arrived."""
         self.write_informational(head)
 
-    def protocol_switched(self, head: ResponseHead, data: bytes) -> None:
-        """101 arrived: bytes pass in both directions from now on. Time-outs stay as they are, as in Knative."""
-        self.state = TUNNEL
-        self.status = 101
-        if self.endpoint is not None:
-            self.endpoint.tunnels += 1
-        if head.upgrade.lower() == b"websocket":
-            self.frames = Frames()
-        self.write_informational(head)
-        if data:
-            self.tunnel_data(data)
-
-    def tunnel_data(self, data: bytes) -> None:
-        """Bytes arrived from the instance through the tunnel."""
-        if self.frames is not None:
-            self.frames.feed(data)
-        self.write_tunnel(data)
-
-    def send_close_frame(self) -> None:
-        """Send a close frame (1001) to a WebSocket client, unless one was sent or a frame is incomplete."""
-        frames = self.frames
-        if frames is not None and frames.at_boundary and not frames.closed:
-            frames.closed = True
-            self.write_tunnel(GOING_AWAY)
-
-    def _close_tunnel(self) -> None:
-        """Close the tunnel; with a close frame if the instance is being removed."""
-        if self.endpoint is not None and self.endpoint.retired:
-            self.send_close_frame()
-        self.reset_response()
-        self._finish(self.status)
-
-    def tunnel_closed(self) -> None:
-        """The instance closed the tunnel."""
-        self.upstream = None
-        self._close_tunnel()
-
     def upstream_lost(self, why: str, reused: bool, unsent: bool = False) -> None:
         """The connection to the instance failed.
 
@@ -378,10 +295,6 @@ class Exchange(ClientSide):
         except Exception as again:
             log.exception("request clean-up failed", error=repr(again))
             self.abort_response()
-
-    def can_be_resent(self) -> bool:
-        """Whether the whole body is buffered."""
-        return self.body_done and self.pending_size <= MAX_REPLAY
 
     # --- called by the deadline watch
 
@@ -438,11 +351,6 @@ class Exchange(ClientSide):
         self.size = len(body)
         self.write_response(head, body, True, b"")
         self._finish(head.status)
-
-    def _cancel_upstream(self) -> None:
-        upstream, self.upstream = self.upstream, None
-        if upstream is not None:
-            upstream.cancel()
 
     def _finish(self, status: int) -> None:
         """Release the slot, count the request and reset the state."""

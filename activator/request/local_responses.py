@@ -4,7 +4,7 @@ import functools
 from email.utils import formatdate
 from http import HTTPStatus
 
-from activator.wire.http1_parser import ResponseHead
+from activator.wire.http1_heads import ResponseHead
 from knoll.values.names import url
 
 REQUEST_TIMEOUT = "request timeout"

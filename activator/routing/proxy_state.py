@@ -17,7 +17,7 @@ from activator.wire import http2_codecs
 from activator.wire.callback_guard import report_error
 from activator.wire.connection_limit import ConnectionLimiter
 from activator.wire.forwarding import Proxies
-from activator.wire.http1_parser import RequestHead
+from activator.wire.http1_heads import RequestHead
 from activator.wire.http2_codec import CodecFactory
 from activator.wire.read_scheduler import ReadScheduler
 from knoll.config.network import Underscores

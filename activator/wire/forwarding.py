@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from ipaddress import IPv6Address, ip_address
 
-from activator.wire.http1_parser import RequestHead
+from activator.wire.http1_heads import RequestHead
 from knoll.values.destinations import IPNetwork
 
 _MAX_CACHED = 10_000

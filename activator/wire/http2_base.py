@@ -10,7 +10,7 @@ from collections.abc import Callable
 import structlog
 
 from activator.wire import http2_fields, http2_frames
-from activator.wire.http1_parser import MAX_CACHED_HEAD
+from activator.wire.http1_heads import MAX_CACHED_HEAD
 from activator.wire.http2_codec import CodecOptions, FrameHandler
 from activator.wire.http2_errors import ErrorCode, HTTP2ConnectionError, HTTP2StreamError
 from activator.wire.http2_fields import Fields, HeaderList

@@ -4,7 +4,8 @@ import re
 from collections.abc import Sequence
 
 from activator.wire.chunked import allowed_trailers
-from activator.wire.http1_parser import CHUNKED, HeadError, ResponseHead, valid_fields
+from activator.wire.http1_heads import CHUNKED, HeadError, ResponseHead
+from activator.wire.http1_parser import valid_fields
 
 Fields = Sequence[tuple[bytes, bytes]]
 

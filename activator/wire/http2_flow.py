@@ -4,7 +4,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import Protocol
 
-from activator.wire.http1_parser import MAX_CACHED_HEAD, split_fields
+from activator.wire.http1_heads import MAX_CACHED_HEAD
+from activator.wire.http1_parser import split_fields
 from activator.wire.http2_codec import DATA_SENT, Codec
 from activator.wire.http2_fields import Fields
 from activator.wire.memo import Memo

@@ -10,7 +10,7 @@ import pytest
 
 from activator.frontend.http1_server import Http1Connection
 from activator.wire.forwarding import Proxies
-from activator.wire.http1_parser import MAX_HEAD
+from activator.wire.http1_heads import MAX_HEAD
 from knoll.messages.routing import RequestPolicy
 from tests.component.activator.stage import HOST, Stage, read_request
 from tests.waiting import eventually

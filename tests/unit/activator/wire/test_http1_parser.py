@@ -4,19 +4,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from activator.wire.http1_heads import CHUNKED, MAX_HEAD, UNTIL_CLOSE, HeadError, RequestHead, upstream_head
 from activator.wire.http1_parser import (
-    CHUNKED,
     MAX_FIELDS,
-    MAX_HEAD,
     MAX_TARGET,
-    UNTIL_CLOSE,
-    HeadError,
-    RequestHead,
     read_plain_request,
     read_request,
     read_response,
     response_end,
-    upstream_head,
     valid_fields,
 )
 
