@@ -4,6 +4,7 @@ import asyncio
 import secrets
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from itertools import islice
 
 import structlog
 
@@ -27,6 +28,8 @@ log = structlog.get_logger()
 
 POLL_SECONDS = 0.2
 """Interval at which waiting instances are tried again."""
+TRIED_AT_ONCE = 256
+"""How many of them are tried each time: each one is compared with the quotas of its namespace."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,8 +142,10 @@ class Placing:
             self._wake.clear()
             while self._waiting:
                 await asyncio.sleep(POLL_SECONDS)
-                for waiting in list(self._waiting.values()):
+                for name, waiting in list(islice(self._waiting.items(), TRIED_AT_ONCE)):
                     instance = waiting.instance
+                    if len(self._waiting) > TRIED_AT_ONCE and name in self._waiting:
+                        self._waiting[name] = self._waiting.pop(name)  # the others are tried next
                     if not instance.placed and instance.name in self._waiting:
                         self._try(waiting)
                         if not instance.placed and self._placer.problem(instance.name):

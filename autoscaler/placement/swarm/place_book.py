@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable, Sequence
 from autoscaler.placement.protocol import Constraints
 from autoscaler.placement.swarm import reasons
 from autoscaler.placement.swarm.model import Cluster, SwarmService, SwarmTask
+from autoscaler.placement.swarm.place_queue import Waiting, in_turn, reserved_on
 from autoscaler.placement.swarm.places import (
     PLACED,
     Claim,
@@ -66,10 +67,10 @@ class PlaceBook:
         """Record an instance that a node runs; `plan` gives it a free place, or has one created."""
         self._claims.setdefault(instance, Claim(size, Constraints(node=node), node))
 
-    def place(self, instance: str, size: PlaceSize, constraints: Constraints, now: float) -> None:
+    def place(self, instance: str, size: PlaceSize, constraints: Constraints, namespace: str = "") -> None:
         """Find a place for an instance; `bound` contains it at once if that needs no call to Swarm."""
         self.excluded = constraints.excluded
-        claim = self._claims.setdefault(instance, Claim(size, constraints))
+        claim = self._claims.setdefault(instance, Claim(size, constraints, namespace=namespace))
         if claim.node is not None:
             return
         claim.constraints = constraints
@@ -100,8 +101,9 @@ class PlaceBook:
         claim = self._claims.get(instance)
         if claim is None or claim.node is not None or not self._synced:
             return ""
-        if not self._allowed(claim) or (claim.place and claim.place.state is PlaceState.WAITING):
-            return reasons.explain(self.cluster, claim.size, claim.constraints, self._reserved())
+        waits = claim.place is not None and (claim.place.state is PlaceState.WAITING or claim.place.held)
+        if waits or not self._allowed(claim):
+            return reasons.explain(self.cluster, claim.size, claim.constraints, reserved_on(self._places.values()))
         return claim.place.error if claim.place else ""
 
     def unbound(self) -> list[str]:
@@ -249,7 +251,9 @@ class PlaceBook:
     # Places
 
     def _new(self, size: PlaceSize, instance: str = "", retry_at: float = 0.0) -> Place:
-        place = Place(self._new_name(), size, instance, retry_at=retry_at)
+        claim = self._claims.get(instance)
+        namespace = claim.namespace if claim is not None else ""
+        place = Place(self._new_name(), size, instance, retry_at=retry_at, namespace=namespace)
         self._places[place.name] = place
         return place
 
@@ -344,19 +348,21 @@ class PlaceBook:
         """Return the queued places to create now, those of instances first."""
         busy = [place for place in self._places.values() if place.state in (PlaceState.REQUESTED, PlaceState.STARTING)]
         ready = sum(self.cluster.takes_tasks(name) for name in self.cluster.names)
-        room = self._options.per_node * max(1, ready) - len(busy) - len(self._dropped)
+        room_in_all = self._options.per_node * max(1, ready)
+        room = room_in_all - len(busy) - len(self._dropped)
         on_machine = Counter(target_of(place) for place in busy)
-        queued = [
-            place for place in self._places.values() if place.state is PlaceState.QUEUED and place.retry_at <= now
-        ]
+        waiting = Waiting(self.cluster, list(self._places.values()), room_in_all)
         create: list[Place] = []
-        for place in sorted(queued, key=lambda each: not each.instance):
+        for place in in_turn(self._places.values(), now):
             if len(create) >= room:
                 break
             allowed = self._allowed(self._claims.get(place.instance) or Claim(place.size, self._anywhere))
             if not allowed:
                 continue
             place.constraints = node_constraints(allowed, self.cluster.machines)
+            place.held = waiting.holds(place, allowed)
+            if place.held:
+                continue
             if on_machine[target := target_of(place)] >= self._options.per_node and target:
                 continue
             on_machine[target] += 1
@@ -382,16 +388,6 @@ class PlaceBook:
             if _may_have(claim.constraints, name) and machine in self.cluster.machines
         ]
         return [machine for machine in allowed if machine not in self._suspects] or allowed
-
-    def _reserved(self) -> dict[str, PlaceSize]:
-        reserved: dict[str, PlaceSize] = {}
-        for place in self._places.values():
-            if place.state in PLACED:
-                before = reserved.get(place.machine, EMPTY)
-                reserved[place.machine] = PlaceSize(
-                    before.nano_cpus + place.size.nano_cpus, before.memory_bytes + place.size.memory_bytes
-                )
-        return reserved
 
 
 def _may_have(constraints: Constraints, node: str) -> bool:

@@ -75,7 +75,8 @@ class SwarmPlacer:
     def place(self, instance: str, request: ResourceRequest, constraints: Constraints = ANYWHERE) -> None:
         if not self._book.swarm_decides:
             self._book.cluster = Cluster(dict(self._nodes()), self._book.cluster.machines)
-        self._book.place(instance, size_of(request), constraints, self._now())
+        namespace = request.charge.namespace if request.charge else ""
+        self._book.place(instance, size_of(request), constraints, namespace)
         self._wake.set()
         self._report()
 

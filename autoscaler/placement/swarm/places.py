@@ -31,7 +31,8 @@ class PlaceOptions:
     ahead: int = 8
     """Free places without resource requests that are created ahead of demand, >= 0."""
     per_node: int = 8
-    """Places that are being created at a time, for each machine, >= 1: Swarm starts all of them at once."""
+    """Places that are being created at a time, for each machine, >= 1: Swarm starts all of them at once. As many may
+    wait for a machine in Swarm."""
     keep_seconds: float = 600.0
     """How long a free place is kept."""
 
@@ -58,6 +59,10 @@ class Place:
     """It is not requested before this time."""
     error: str = ""
     """Why it was refused."""
+    namespace: str = ""
+    """Namespace of its instance."""
+    held: bool = False
+    """Whether it is not requested yet because too many others wait for a machine."""
 
 
 @dataclass(slots=True)
@@ -69,6 +74,7 @@ class Claim:
     node: str | None = None
     """The node that it is bound to; it keeps it whatever happens to its place."""
     place: Place | None = None
+    namespace: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,17 +48,25 @@ def is_impossible(cluster: Cluster, size: PlaceSize, constraints: Constraints) -
     )
 
 
+def fits(machine: SwarmNode, size: PlaceSize, reserved: PlaceSize) -> bool:
+    """Return whether a machine has room for a place. Args: reserved: what our other places reserve there."""
+    return not list(_short(machine, _together(size, reserved)))
+
+
+def _together(size: PlaceSize, reserved: PlaceSize) -> PlaceSize:
+    """Return what would be reserved, of the resources that are requested."""
+    return PlaceSize(
+        size.nano_cpus and size.nano_cpus + reserved.nano_cpus,
+        size.memory_bytes and size.memory_bytes + reserved.memory_bytes,
+    )
+
+
 def _of_node(
     cluster: Cluster, name: str, size: PlaceSize, constraints: Constraints, reserved: PlaceSize
 ) -> tuple[str, ...]:
     if reason := _elsewhere(cluster, name, constraints):
         return (reason,)
-    machine = cluster.machines[cluster.names[name]]
-    together = PlaceSize(
-        size.nano_cpus and size.nano_cpus + reserved.nano_cpus,
-        size.memory_bytes and size.memory_bytes + reserved.memory_bytes,
-    )
-    if short := tuple(_short(machine, together)):
+    if short := tuple(_short(cluster.machines[cluster.names[name]], _together(size, reserved))):
         return short
     # The rest is reserved by services that are not ours.
     return (CPU,) if size.nano_cpus else (MEMORY,) if size.memory_bytes else (AFFINITY,)

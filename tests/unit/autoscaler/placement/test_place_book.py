@@ -53,7 +53,7 @@ class AnyOrder(RuleBasedStateMachine):
     def place(self, size: PlaceSize, constraints: Constraints) -> None:
         name = f"instance-{next(self.numbers)}"
         self.instances[name] = constraints
-        self.book.place(name, size, constraints, self.now)
+        self.book.place(name, size, constraints)
         self.take_bound()
 
     @precondition(lambda self: self.instances)
@@ -186,7 +186,7 @@ def test_an_instance_without_requests_is_bound_while_the_swarm_does_not_decide()
     machines = {"id-n3": SwarmNode("id-n3", "n3", "manager", "pause", "ready")}
     book.cluster = Cluster({name: f"id-{name}" for name in (*NAMES, "n4")}, machines)
     book.restore("before", "n1", PlaceSize())
-    book.place("waits", PlaceSize(), Constraints(), 0.0)
+    book.place("waits", PlaceSize(), Constraints())
     assert not book.bound
     book.swarm_decides = False
     for name, size, constraints in (
@@ -196,7 +196,7 @@ def test_an_instance_without_requests_is_bound_while_the_swarm_does_not_decide()
         ("large", PlaceSize(CORE), Constraints()),
         ("nowhere", PlaceSize(), Constraints(excluded=frozenset({"n1", "n2", "n4"}))),
     ):
-        book.place(name, size, constraints, 0.1)
+        book.place(name, size, constraints)
     assert book.bound == [("waits", "n2"), ("next", "n1"), ("pinned", "n3")], "and none on n3, which is paused"
     assert book.unbound() == ["large", "nowhere"]
     ready = {f"id-{name}": SwarmNode(f"id-{name}", name, "manager", "active", "ready", 4.0) for name in NAMES}
@@ -205,3 +205,59 @@ def test_an_instance_without_requests_is_bound_while_the_swarm_does_not_decide()
     created = {place.instance: place.constraints for place in book.plan(20.0).create}
     assert created["waits"] == ("node.id==id-n2",), "they get their places afterwards"
     assert created.keys() >= {"next", "pinned", "before"}
+
+
+def three_machines(cores: float) -> PlaceBook:
+    book = PlaceBook(OPTIONS, map(str, itertools.count()).__next__)
+    nodes = [SwarmNode(f"id-{name}", name, "worker", "active", "ready", cores, 2**33) for name in NAMES]
+    machines = {node.id: node for node in nodes}
+    book.cluster = Cluster({name: f"id-{name}" for name in NAMES}, machines)
+    book.sync([], [], frozenset(), 0.0)
+    return book
+
+
+def answer(book: PlaceBook, now: float) -> list[str]:
+    """Have Swarm create all places of a plan, and place none of them; returns the instances that they are for."""
+    created = [place for place in book.plan(now).create if place.instance]
+    for place in created:
+        book.created(place.name, f"service-{place.name}")
+    tasks = [
+        SwarmTask(f"t-{place.name}", f"service-{place.name}", "", "pending", "running", "no suitable node")
+        for place in created
+    ]
+    book.observe(tasks, now)
+    return [place.instance for place in created]
+
+
+def test_few_of_the_places_that_do_not_fit_wait_in_swarm_and_all_have_a_reason() -> None:
+    book, large = three_machines(1.0), PlaceSize(2 * CORE)
+    for number in range(500):
+        book.place(f"i{number}", large, Constraints(), "a")
+    requested = [name for step in range(20) for name in answer(book, float(step))]
+    assert len(requested) == OPTIONS.per_node * len(NAMES)
+    reasons = {book.problem(f"i{number}") for number in range(500)}
+    assert reasons == {"0/3 nodes are available: 3 Insufficient cpu."}
+
+
+def test_a_place_that_fits_does_not_wait_for_those_that_do_not() -> None:
+    book = three_machines(1.0)
+    for number in range(50):
+        book.place(f"large{number}", PlaceSize(2 * CORE), Constraints(), "a")
+    for step in range(20):
+        answer(book, float(step))
+    book.place("small", PlaceSize(CORE // 2), Constraints(), "a")
+    assert answer(book, 20.0) == ["small"]
+    # Swarm knows reservations that are not ours: it does not fit, and another one like it waits here.
+    for number in range(50):
+        book.place(f"small{number}", PlaceSize(CORE // 2), Constraints(), "a")
+    assert [answer(book, 21.0 + step) for step in range(5)] == [[]] * 5
+
+
+def test_namespaces_take_turns() -> None:
+    book = three_machines(100.0)
+    for number in range(20):
+        book.place(f"a{number}", PlaceSize(CORE), Constraints(), "a")
+    for number in range(2):
+        book.place(f"b{number}", PlaceSize(CORE), Constraints(), "b")
+    created = [place.instance for place in book.plan(0.0).create]
+    assert created == ["a0", "b0", "a1", "b1", "a2", "a3"]
