@@ -15,13 +15,15 @@ from pathlib import Path
 
 import pytest
 
-from activator.sync.node_certificate import AUTHORITY, CERTIFICATE, KEY
+from activator.sync.node_certificate import AUTHORITY, CERTIFICATE, KEY, RELAY
+from knoll import __version__
 from knoll.auth import certificates
 from knoll.messages.endpoints import ENDPOINTS, Endpoint, RevisionEndpoints
 from knoll.messages.nodes import NODES, Node
 from knoll.messages.routing import ROUTING, RequestPolicy
 from knoll.redis.client import RedisClient
 from knoll.tables.redis_tables import RedisTable
+from knoll.values import versions
 from tests.component.activator.machines import certify, new_authority, node, write
 from tests.component.activator.stage import HOST, REVISION, App, Connection, read_request
 from tests.component.activator.test_process import ROOT, Counting, Process, load, running, tell, until_heard
@@ -277,13 +279,14 @@ async def test_only_nodes_of_the_platform_reach_the_relay(redis: RedisClient, re
         stranger = certify(tmp_path / "stranger", "n1", new_authority(), trusted=made.authority)
         api = api_certificate(tmp_path / "api", made.authority)
         for folder, expected in (
-            (made.folders["n3"], "RELAY/1 ready\r\nHTTP/1.1 200"),
+            (made.folders["n3"], "RELAY/1 ready\r\nRELAY/1 load 1\r\nHTTP/1.1 200"),
             (stranger, ""),
             (api, ""),
             (None, ""),
         ):
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
             context.check_hostname = False
+            context.set_alpn_protocols([versions.protocol(RELAY, __version__)])
             context.load_verify_locations(made.folders["n1"] / AUTHORITY)
             if folder is not None:
                 context.load_cert_chain(folder / CERTIFICATE, folder / KEY)

@@ -10,6 +10,7 @@ import structlog
 
 from autoscaler.kubelet.registration import NodeNameTakenError
 from autoscaler.link.cluster import preferred_node
+from autoscaler.roles import cluster_node
 from knoll.messages.assignments import ASSIGNMENTS
 from knoll.messages.members import MEMBERS
 from knoll.redis import keys
@@ -223,6 +224,26 @@ async def test_a_second_process_with_the_name_of_a_node_waits_for_the_end_of_the
 
     await eventually(registered, condition="the second one has the name")
     await second.stop()
+
+
+async def test_a_node_of_a_distant_version_neither_registers_nor_leads(
+    cluster: Cluster, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await cluster.start("n1")
+    key = await cluster.apply(annotations=THREE)
+    before = await cluster.ready(key, 3, on={"n1"})
+    monkeypatch.setattr(cluster_node, "__version__", "9.9.9")
+    machine = Machine("n2", redis_url)
+    await machine.start()
+    assert machine.node is not None
+    node = machine.node
+    await eventually(lambda: "upgrade one minor version at a time" in node.problem, condition="it is refused")
+    assert "n1 runs v" in node.problem
+    _, entries = await cluster.nodes.snapshot()
+    assert set(entries) == {"n1"}
+    assert not machine.leads
+    assert {each.id for each in await cluster.ready(key, 3)} == {each.id for each in before}
+    await machine.stop()
 
 
 async def test_a_process_whose_name_another_one_has_taken_ends(cluster: Cluster) -> None:

@@ -170,19 +170,3 @@ def test_the_first_machine_can_go_back_while_the_second_stays(cluster: Cluster) 
     cluster.wait_for(n1=__version__, n2=version_after(1))
     cold_starts(cluster)
     assert cluster.answer(cluster.second, "steady")
-
-
-def test_a_first_machine_of_a_distant_version_does_not_lead(cluster: Cluster) -> None:
-    def refusal() -> str:
-        logs = ("docker", "compose", "logs", "--tail", "50", "autoscaler")
-        return cluster.first(*logs, cwd=cluster.first.folder, check=False)
-
-    cluster.use(cluster.distant)
-    cluster.first(
-        "docker", "compose", "up", "--detach", "--no-build", "autoscaler", cwd=cluster.first.folder, check=False
-    )
-    eventually_sync(lambda: "upgrade one minor version at a time" in refusal(), 60, "the reason in the log")
-    assert cluster.answer(cluster.second, "steady")
-    cluster.use(OLD)
-    cluster.first("docker", "compose", "up", "--detach", "--no-build", "--wait", cwd=cluster.first.folder)
-    cluster.wait_for(n1=__version__, n2=version_after(1))
