@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from autoscaler.placement.protocol import Constraints
 from autoscaler.placement.swarm import reasons
+from autoscaler.placement.swarm.balance import moves
 from autoscaler.placement.swarm.model import Cluster, SwarmService, SwarmTask
 from autoscaler.placement.swarm.place_queue import Waiting, in_turn, reserved_on
 from autoscaler.placement.swarm.places import (
@@ -189,6 +190,7 @@ class PlaceBook:
         self._settle(now)
         self._expire(now)
         self._make_ahead(now)
+        self._balance(now)
         return PlacePlan(self._to_create(now), sorted(self._removals))
 
     def has_removals(self) -> bool:
@@ -341,6 +343,17 @@ class PlaceBook:
             for _ in range(self._options.ahead - len(usable)):
                 self._new(EMPTY).free_since = now
 
+    def _balance(self, now: float) -> None:
+        machines = [
+            machine
+            for name, machine in self.cluster.names.items()
+            if name not in self.excluded and self.cluster.takes_tasks(name) and machine not in self._suspects
+        ]
+        for place, machine in moves(list(self._places.values()), machines, now):
+            self._discard(place)
+            replacement = self._new(EMPTY)
+            replacement.only, replacement.free_since = machine, now
+
     def _is_usable(self, place: Place) -> bool:
         return place.state not in PLACED or self.cluster.name_of(place.machine) not in self.excluded
 
@@ -357,6 +370,8 @@ class PlaceBook:
             if len(create) >= room:
                 break
             allowed = self._allowed(self._claims.get(place.instance) or Claim(place.size, self._anywhere))
+            if place.only in allowed:
+                allowed = [place.only]
             if not allowed:
                 continue
             place.constraints = node_constraints(allowed, self.cluster.machines)

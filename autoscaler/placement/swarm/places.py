@@ -51,6 +51,8 @@ class Place:
     """Id of its service; empty until that is known."""
     machine: str = ""
     """Id of its machine in the Swarm."""
+    only: str = ""
+    """Id of the machine that it is created for; empty for any."""
     constraints: tuple[str, ...] = ()
     """Swarm's placement constraints with which it was requested."""
     free_since: float = 0.0
@@ -88,7 +90,7 @@ class PlacePlan:
 
 def target_of(place: Place) -> str:
     """Return the machine that a place has or must have; empty if Swarm chooses."""
-    if place.machine:
-        return place.machine
+    if place.machine or place.only:
+        return place.machine or place.only
     only = [each.removeprefix("node.id==") for each in place.constraints if each.startswith("node.id==")]
     return only[0] if only else ""

@@ -1,6 +1,7 @@
 """The place book with events in any order: invariants at each moment, and the final state."""
 
 import itertools
+from collections import Counter
 from dataclasses import replace
 
 from hypothesis import settings
@@ -261,3 +262,46 @@ def test_namespaces_take_turns() -> None:
         book.place(f"b{number}", PlaceSize(CORE), Constraints(), "b")
     created = [place.instance for place in book.plan(0.0).create]
     assert created == ["a0", "b0", "a1", "b1", "a2", "a3"]
+
+
+def run_all(book: PlaceBook, services: dict[str, SwarmService], tasks: dict[str, SwarmTask], now: float) -> None:
+    """Carry the plan out as Swarm does: a place without a constraint goes to the machine with the fewest tasks."""
+    plan = book.plan(now)
+    for service in plan.remove:
+        services.pop(service)
+        tasks.pop(service)
+        book.removed(service)
+    for place in plan.create:
+        active = [name for name, machine in book.cluster.names.items() if machine in book.cluster.machines]
+        only = [each.removeprefix("node.id==") for each in place.constraints if each.startswith("node.id==")]
+        used = Counter(task.node for task in tasks.values())
+        node = only[0] if only else min((book.cluster.names[name] for name in active), key=lambda each: used[each])
+        services[place.name] = SwarmService(place.name, place.name, {}, 0, 0)
+        tasks[place.name] = SwarmTask(f"task-{place.name}", place.name, node, "running", "running")
+        book.created(place.name, place.name)
+    book.observe(tasks.values(), now)
+
+
+def test_free_places_are_spread_again_when_a_machine_joins_and_stay_then() -> None:
+    book = PlaceBook(PlaceOptions(ahead=8, per_node=8), map(str, itertools.count()).__next__)
+    services: dict[str, SwarmService] = {}
+    tasks: dict[str, SwarmTask] = {}
+    nodes = {f"id-{name}": SwarmNode(f"id-{name}", name, "manager", "active", "ready", 4.0) for name in NAMES}
+    book.cluster = Cluster({"n1": "id-n1"}, nodes)
+    book.sync([], [], frozenset(), 0.0)
+    run_all(book, services, tasks, 0.0)
+    assert Counter(task.node for task in tasks.values()) == {"id-n1": 8}
+    book.cluster = Cluster({name: f"id-{name}" for name in NAMES}, nodes)
+    run_all(book, services, tasks, 1.0)
+    assert Counter(task.node for task in tasks.values()) == {"id-n1": 8}, "they have just become free"
+    for at in range(6, 12):
+        run_all(book, services, tasks, float(at))
+        spread = Counter(task.node for task in tasks.values())
+        assert sorted(spread.values()) == [2, 3, 3], "at once, and without a change afterwards"
+    names = set(services)
+    run_all(book, services, tasks, 60.0)
+    assert set(services) == names
+    # Two instances that may run anywhere run on two machines.
+    book.place("a", PlaceSize(), Constraints())
+    book.place("b", PlaceSize(), Constraints())
+    assert len({node for _, node in book.bound}) == 2
