@@ -88,7 +88,7 @@ _EDIT = (
     *_VIEW,
     Rule(_READ, ("",), ("secrets",)),
     Rule(_WRITE, ("",), _EDITED),
-    Rule(("create",), ("",), ("serviceaccounts/token",)),
+    Rule(("create",), ("",), ("pods/eviction", "serviceaccounts/token")),
     Rule(_WRITE, (*_KNATIVE, BUILD), _WRITTEN),
 )
 _ADMIN = (*_EDIT, Rule((*_WRITE, *_READ), (RBAC,), ("rolebindings",)))

@@ -17,6 +17,7 @@ from api.auth.access import USER
 from api.auth.identity import LOCAL, User
 from api.http import body_reader
 from api.http.metrics import ApiMetrics
+from api.resource import eviction
 from api.resource.logs import Logs
 from api.resource.read import Page, Reads
 from api.resource.watch import View, Watch, Watches
@@ -51,6 +52,7 @@ class ResourceEndpoint:
         self._reads = Reads(store)
         self._writes = writes
         self._logs = logs
+        self._evictions = eviction.Evictions(store, writes, time.time)
         self._metrics = metrics
         self._identify = identify
 
@@ -76,6 +78,10 @@ class ResourceEndpoint:
         await response(scope, receive, send)
 
     async def _answer(self, request: Request, target: ResourcePath, verb: str) -> ASGIApp:
+        if target.subresource == eviction.SUBRESOURCE:
+            if request.method != "POST":
+                raise MethodNotAllowedError("the server does not allow this method on the requested resource")
+            return await self._evictions.evict(request, target)
         if verb not in target.place.kind.verbs or (target.subresource == "log" and verb != "get"):
             raise MethodNotAllowedError("the server does not allow this method on the requested resource")
         user = self._identify(request)
@@ -154,6 +160,8 @@ def _verb(request: Request, target: ResourcePath) -> str:
         if not target.subresource and options.is_watch(request.query_params):
             return "watch"
         return "get" if named else "list"
+    if method == "POST" and target.subresource == eviction.SUBRESOURCE:
+        return "create"
     if method == "POST" and not named:
         if target.place.kind.namespaced and not target.place.namespace:
             raise MethodNotAllowedError("the server does not allow this method on the requested resource")

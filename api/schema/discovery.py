@@ -18,9 +18,15 @@ REVIEWS: Mapping[str, Mapping[str, str]] = {
         "selfsubjectaccessreviews": "SelfSubjectAccessReview",
         "selfsubjectrulesreviews": "SelfSubjectRulesReview",
     },
+    "policy": {},
     "authentication.k8s.io": {"selfsubjectreviews": "SelfSubjectReview", "tokenreviews": "TokenReview"},
 }
-"""The review kinds by group and plural. They can only be created."""
+"""The review kinds by group and plural. They can only be created.
+
+The group `policy` has none: without it, kubectl does not evict.
+"""
+EVICTION = {"group": "policy", "version": "v1", "kind": "Eviction"}
+"""The kind of the subresource `eviction` of Pods."""
 
 
 def versions(group: str) -> list[str]:
@@ -87,6 +93,7 @@ def resource_list(group_name: str, version: str) -> Json:
                 "singularName": "",
                 "namespaced": kind.namespaced,
                 "kind": kind.kind,
+                **(EVICTION if sub == "eviction" else {}),
                 "verbs": _sub_verbs(sub),
             }
             for sub in kind.subresources
@@ -98,7 +105,7 @@ def resource_list(group_name: str, version: str) -> Json:
 
 
 def _sub_verbs(subresource: str) -> list[str]:
-    if subresource == "token":
+    if subresource in ("token", "eviction"):
         return ["create"]
     return ["get"] if subresource == "log" else ["get", "patch", "update"]
 
@@ -129,6 +136,7 @@ def _aggregated_resources(group_name: str, version: str) -> list[Json]:
     for entry in resource_list(group_name, version)["resources"]:
         name, _, subresource = entry["name"].partition("/")
         response = {"group": group_name, "version": version, "kind": entry["kind"]}
+        response |= {field: entry[field] for field in response if field in entry}
         if subresource:
             parent = next(resource_entry for resource_entry in resources if resource_entry["resource"] == name)
             parent.setdefault("subresources", []).append(

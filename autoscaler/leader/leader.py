@@ -34,6 +34,7 @@ from knoll.messages.instances import INSTANCES, RevisionInstances
 from knoll.messages.reports import Poke, Report
 from knoll.messages.scale import SCALE, ScaleStatus
 from knoll.redis.client import RedisClient
+from knoll.resources.disruption import is_evicted
 from knoll.store.informer import Informer, Informers, ObjectChange
 from knoll.store.protocol import Store
 from knoll.tables.protocol import Table
@@ -265,15 +266,21 @@ class Leader:
     # Changes in the store
 
     def _pod_changed(self, notice: ObjectChange) -> None:
-        """Deleting a Pod removes its instance; the Revision gets another one if it needs it."""
-        if notice.new is None or "deletionTimestamp" not in notice.new["metadata"]:
+        """Deleting a Pod removes its instance; the Revision gets another one if it needs it.
+
+        A replacement is started first if the Pod is evicted, or deleted on a cordoned node.
+        """
+        if notice.new is None:
+            return
+        evicted = is_evicted(notice.new)
+        if not evicted and "deletionTimestamp" not in notice.new["metadata"]:
             return
         instance = self._placing.handles.get(notice.new["metadata"]["name"])
         if not instance or not instance.revision.startswith(f"{notice.new['metadata']['namespace']}/"):
             return
         scaler = self.registry.by_uid.get(instance.assignment.uid)
-        if instance.node in self._node_follower.cordoned and not (scaler and scaler.claims):
-            instance.leave()  # `kubectl drain`: a replacement is started first
+        if (evicted or instance.node in self._node_follower.cordoned) and not (scaler and scaler.claims):
+            instance.leave()
             self._queue.mark(instance.revision, decide_first=False)
         else:
             instance.drain()

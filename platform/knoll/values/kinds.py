@@ -108,7 +108,7 @@ CLUSTER_ROLE = Kind(
     "rbac.authorization.k8s.io", "v1", "ClusterRole", "clusterroles", "clusterrole", namespaced=False, verbs=_READ_ONLY
 )  # fmt: skip
 POD = Kind(
-    "", "v1", "Pod", "pods", "pod", ("po",), ("all",), verbs=_READ_AND_DELETE, subresources=("log",)
+    "", "v1", "Pod", "pods", "pod", ("po",), ("all",), verbs=_READ_AND_DELETE, subresources=("log", "eviction")
 )  # fmt: skip
 DEPLOYMENT = Kind(
     "apps", "v1", "Deployment", "deployments", "deployment", ("deploy",), ("all",), verbs=_READ_ONLY

@@ -13,11 +13,13 @@ from api.controllers.reconciler import objects
 from knoll.messages.nodes import NODES, REMOVED_NODES, Node, RemovedNode
 from knoll.redis import keys
 from knoll.redis.client import RedisClient, connected
+from knoll.resources.disruption import is_evicted
 from knoll.store.informer import Informer, Informers
 from knoll.store.protocol import Store
 from knoll.store.redis_store import RedisStore
 from knoll.tables.redis_tables import RedisTable
 from knoll.values import kinds
+from knoll.values.json import Json
 from tests.component.api.conftest import Kubectl, Running
 from tests.waiting import eventually
 
@@ -167,9 +169,37 @@ async def test_drain_cordons_and_deletes_the_pods_of_one_node(
     await pod(api.store, "p1", "n1")
     await pod(api.store, "p2", "n2")
     output = await kubectl("drain", "n1", "--ignore-daemonsets")
-    assert "node/n1 drained" in output
+    assert output.splitlines()[-1] == "node/n1 drained"
+    assert "pod/p1 evicted" in output
     assert [body["metadata"]["name"] for body in (await api.store.list(kinds.POD.id)).items] == ["p2"]
     assert (await kubectl("get", "node", "n1", "--no-headers")).split()[1] == "Ready,SchedulingDisabled"
+
+
+async def test_an_evicted_pod_is_marked_before_it_is_deleted(api: Running, cluster: RedisTable[Node]) -> None:
+    await pod(api.store, "p1", "n1")
+    body = await api.store.get(kinds.POD.id, "default", "p1")
+    await api.store.update(kinds.POD.id, objects.changed(body, finalizers=["knoll.dev/instance"]))
+    path = "/api/v1/namespaces/default/pods/p1/eviction"
+    eviction = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": "p1", "namespace": "default"}}
+
+    async def post(more: Json, at: str = path) -> tuple[int, str]:
+        response = await api.client.post(at, json={**eviction, **more})
+        answer = response.json()
+        return response.status_code, answer.get("message") or answer["status"]
+
+    assert await post({"kind": "Pod"}) == (400, "the body must be an Eviction of policy/v1")
+    assert await post({"metadata": {"name": "p2"}}) == (400, "name in URL does not match name in Eviction object")
+    assert (await post({"deleteOptions": {"preconditions": {"uid": "other"}}}))[0] == 409
+    assert await post({"deleteOptions": {"dryRun": ["All"]}}) == (201, "Success")
+    assert not is_evicted(await api.store.get(kinds.POD.id, "default", "p1"))
+    for _ in range(2):
+        assert await post({}) == (201, "Success")
+        evicted = await api.store.get(kinds.POD.id, "default", "p1")
+        assert is_evicted(evicted)
+        assert evicted["metadata"]["deletionTimestamp"]
+    missing = {"metadata": {"name": "p3"}}
+    assert await post(missing, path.replace("p1", "p3")) == (404, 'pods "p3" not found')
+    assert (await api.client.get(path)).status_code == 405
 
 
 async def test_users_with_a_role_in_a_namespace_do_not_see_nodes(kubectl: Kubectl, cluster: RedisTable[Node]) -> None:

@@ -14,6 +14,7 @@ from autoscaler.roles import cluster_node
 from knoll.messages.assignments import ASSIGNMENTS
 from knoll.messages.members import MEMBERS
 from knoll.redis import keys
+from knoll.resources.disruption import EVICTED
 from knoll.values import kinds
 from tests.component.autoscaler.cluster import Cluster, Machine, cluster_on
 from tests.component.autoscaler.conftest import AutoscalerHarness
@@ -397,11 +398,29 @@ async def test_draining_a_node_replaces_its_instances_before_they_end(cluster: C
     assert fewest[key] == 3
 
 
+async def test_an_evicted_instance_is_replaced_before_it_ends(cluster: Cluster) -> None:
+    await cluster.start()
+    key = await cluster.apply(annotations=THREE)
+    before = await cluster.ready(key, 3, on={"n1", "n2", "n3"})
+    (leaving,) = (each.id for each in before if each.node == "n2")
+    least = asyncio.create_task(fewest_ready(cluster, key))
+    pod = {"metadata": {"namespace": "default", "name": leaving}, "status": {"conditions": [dict(EVICTED)]}}
+    await cluster.store.create(kinds.POD.id, pod)
+
+    async def replaced() -> bool:
+        return leaving not in {each.id for each in await cluster.ready(key, 3)}
+
+    await eventually(replaced, condition="another instance")
+    least.cancel()
+    assert fewest[key] == 3
+
+
 fewest: dict[str, int] = {}
 
 
 async def fewest_ready(cluster: Cluster, key: str) -> None:
-    """Record the smallest number of ready endpoints that is published."""
+    """Record the smallest number of ready endpoints that is published from now on."""
+    fewest.pop(key, None)
     async for _ in cluster.endpoints.follow():
         _, entries = await cluster.endpoints.snapshot()
         ready = sum(each.state == "ready" for each in entries[key][1].endpoints)
