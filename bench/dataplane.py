@@ -19,6 +19,8 @@ from knoll.messages.endpoints import Endpoint
 from knoll.messages.routing import RequestPolicy
 
 GIB = 1024**3
+CLIENT_ADDRESSES = 8
+"""Addresses from which many requests come: one address may have a quarter of the activator's open files at most."""
 UPLOAD_HOST = "upload.bench"
 WORKER_PART = 0.15
 """Share of a core for each worker: two workers leave most of two cores to the load and the app."""
@@ -134,8 +136,9 @@ async def _queued(stage: Stage, activator: Activator, count: int) -> None:
     await _until_served(activator.port, "last.bench", 200)
     before = activator.rss_mib()
     clients = []
-    for _ in range(count):
-        reader, writer = await asyncio.open_connection(HOST, activator.port)
+    for number in range(count):
+        address = f"127.0.0.{1 + number % CLIENT_ADDRESSES}"
+        reader, writer = await asyncio.open_connection(HOST, activator.port, local_addr=(address, 0))
         writer.write(b"GET / HTTP/1.1\r\nHost: cold.bench\r\n\r\n")
         clients.append((reader, writer))
     await asyncio.sleep(1)

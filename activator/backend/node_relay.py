@@ -12,7 +12,7 @@ from activator.backend.http1_pool import Http1ConnectionPool
 from activator.backend.http1_upstream import Http1Upstream
 from activator.backend.relay_upstream import RelayUpstream, SlotFree
 from activator.interfaces import ProxiedRequest
-from activator.wire.node_socket import prepare
+from activator.wire.node_socket import SILENT_SECONDS, prepare
 from knoll.auth.node_identity import node_name
 from knoll.messages.nodes import Node
 from knoll.values import versions
@@ -21,8 +21,6 @@ CONNECT_SECONDS = 1.5
 """Time for a TCP connection: a lost SYN is sent again after a second."""
 HANDSHAKE_SECONDS = 3.0
 """Time for its TLS handshake, and until the node accepts requests."""
-SILENT_SECONDS = 1.5
-"""A connection to a node that failed otherwise ends after this silence; a healthy machine is never silent so long."""
 PROBE_SECONDS = 0.05, 1.0
 """First and longest pause between attempts to reach a node that failed."""
 

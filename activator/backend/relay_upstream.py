@@ -5,7 +5,6 @@ owner of the instance has a slot and a connection: a body that was sent could no
 """
 
 import asyncio
-import socket
 from collections.abc import Callable
 from typing import Protocol
 
@@ -14,7 +13,7 @@ from activator.interfaces import ProxiedRequest
 from activator.wire.callback_guard import guarded, report_error
 from activator.wire.chunked import chunk, last_chunk
 from activator.wire.http1_heads import CHUNKED
-from activator.wire.node_socket import silence
+from activator.wire.node_socket import silent_seconds
 from activator.wire.relay_lines import MARK, MAX_LINE, Mode, Verb, parse_statement, request_line
 
 SlotFree = Callable[[str, str], bool]
@@ -89,9 +88,8 @@ class RelayUpstream(Http1Upstream):
     # --- called by the pool
 
     def silent_seconds(self) -> float:
-        """Return how long the other machine has neither sent nor acknowledged anything."""
-        connection: socket.socket | None = self._transport.get_extra_info("socket")
-        return silence(connection) if connection is not None and not self._transport.is_closing() else 0.0
+        """See `node_socket.silent_seconds`."""
+        return silent_seconds(self._transport)
 
     @guarded
     def lose(self) -> None:

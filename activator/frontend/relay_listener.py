@@ -67,6 +67,12 @@ class RelayListener:
             if not client.connected:
                 connection.close()
 
+    def node_removed(self, node: str) -> None:
+        """Called when a node has left the table of nodes."""
+        for connection in list(self._proxy.connections):
+            if isinstance(connection, RelayConnection) and connection.node == node:
+                connection.node_removed()
+
     async def close(self) -> None:
         """Stop accepting, and wait for handshakes; open connections are kept."""
         for task in self._accepting:

@@ -17,7 +17,7 @@ from activator.wire.callback_guard import guarded
 from activator.wire.forwarding import Peer
 from activator.wire.http1_heads import MAX_CACHED_HEAD, MAX_HEAD, HeadError
 from activator.wire.http1_parser import read_request
-from activator.wire.node_socket import prepare
+from activator.wire.node_socket import SILENT_SECONDS, prepare, silent_seconds
 from activator.wire.relay_lines import MAX_LINE, Mode, Target, Verb, parse_request, statement
 from knoll.auth.node_identity import node_name
 from knoll.values import versions
@@ -71,6 +71,13 @@ class RelayConnection(Http1Connection):
         if self.is_idle:
             self._write(statement(Verb.CLOSING))
             self.discard_input()
+
+    def node_removed(self) -> None:
+        """End if the other machine is silent, so that its requests hold no slots; otherwise take no more requests."""
+        if silent_seconds(self._transport) >= SILENT_SECONDS:
+            self._transport.abort()
+        else:
+            self.retire()
 
     def offer(self, revision: str, instance: str) -> bool:
         """See `RelayWaiter`."""

@@ -31,7 +31,10 @@ class Relay:
         return [following, self._certificate.run()]
 
     def _changed(self, name: str) -> None:
-        self._nodes.change(name, self._entries.get(name))
+        entry = self._entries.get(name)
+        self._nodes.change(name, entry)
+        if entry is None:
+            self._listener.node_removed(name)
 
     def open(self, sockets: list[socket.socket]) -> None:
         """Accept connections of other nodes."""

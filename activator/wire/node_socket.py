@@ -10,6 +10,8 @@ import struct
 
 LOST_SECONDS = 4
 """A connection ends when the other machine acknowledges nothing for this long."""
+SILENT_SECONDS = 1.5
+"""A connection to a node that failed otherwise ends after this silence; a healthy machine is never silent so long."""
 
 _LAST_RECEIVED = struct.Struct("=52x2I")
 """In `struct tcp_info`: milliseconds since the last data, and since the last acknowledgement."""
@@ -29,7 +31,10 @@ def prepare(transport: asyncio.BaseTransport) -> None:
         connection.setsockopt(socket.IPPROTO_TCP, option, value)
 
 
-def silence(connection: socket.socket) -> float:
-    """Return the seconds since the other machine last sent or acknowledged anything."""
+def silent_seconds(transport: asyncio.Transport) -> float:
+    """Return for how long the other machine has neither sent nor acknowledged anything; 0 if the connection ends."""
+    connection: socket.socket | None = transport.get_extra_info("socket")
+    if connection is None or transport.is_closing():
+        return 0.0
     info = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _LAST_RECEIVED.size)
     return float(min(_LAST_RECEIVED.unpack(info))) / 1000

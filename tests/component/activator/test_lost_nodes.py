@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from activator.backend.node_relay import SILENT_SECONDS, NodeRelay
+from activator.backend.node_relay import NodeRelay
 from activator.sync.node_certificate import NodeCertificate
+from activator.wire.node_socket import SILENT_SECONDS, silent_seconds
 from knoll.messages.routing import RequestPolicy
 from tests.component.activator.machines import Machine, Machines, certify, machines, new_authority, on
 from tests.component.activator.stage import App, Connection, read_request
@@ -159,6 +160,50 @@ async def test_a_node_that_fails_while_it_has_the_only_instance_is_tried_again(t
     assert (await client.answer()).status == 200
     await eventually(lambda: not relay_to(here, lost).failed)
     await released(three, app)
+
+
+async def test_a_lost_node_holds_no_slots_of_others(three: Machines) -> None:
+    lost, here, _ = three.all
+    gate = Gate()
+    app = await here.stage.app(gate.handler)
+    three.route(RequestPolicy(concurrency=1))
+    three.endpoints(on(here, app))
+    await entered(lost, "/lost")
+    await eventually(lambda: gate.inside == 1)
+    waiting = await entered(here, "/waiting")
+    await eventually(lambda: len(here.gateway.revision("default/app-00001").breaker.queue) == 1)
+    three.cut_off(here)
+    (connection,) = here.relays
+    await eventually(lambda: silent_seconds(connection._transport) >= SILENT_SECONDS)
+    here.listener.node_removed(lost.name)
+    await eventually(lambda: gate.paths == ["/lost", "/waiting"])
+    gate.proceed.release()
+    gate.proceed.release()
+    assert (await waiting.answer()).status == 200
+
+
+async def test_a_removed_node_that_responds_gets_its_responses_and_then_nothing(three: Machines) -> None:
+    removed, here, _ = three.all
+    gate = Gate()
+    app = await here.stage.app(gate.handler)
+    three.route()
+    three.endpoints(on(here, app))
+    idle, busy = await entered(removed, "/"), await entered(removed, "/")
+    await eventually(lambda: gate.inside == 2)
+    gate.proceed.release()
+    answers = [asyncio.ensure_future(each.answer()) for each in (idle, busy)]
+    done, open_ = await asyncio.wait(answers, return_when=asyncio.FIRST_COMPLETED)
+    assert {each.result().status for each in done} == {200}
+    here.gateway.nodes.change(removed.name, None)
+    here.listener.node_removed(removed.name)
+    await eventually(lambda: len(here.relays) == 1)
+    (connection,) = here.relays
+    gate.proceed.release()
+    assert {(await each).status for each in open_} == {200}
+    client = await entered(removed, "/")
+    await eventually(lambda: connection not in here.relays)
+    assert gate.inside == 0
+    client.close()
 
 
 async def test_a_response_that_began_is_cut_off_when_its_machine_is_lost(three: Machines) -> None:
