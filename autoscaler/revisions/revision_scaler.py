@@ -29,6 +29,8 @@ log = structlog.get_logger()
 
 HISTORY = 10
 """Changes of scale that are kept and published."""
+STARTING_SECONDS = 60.0
+"""How long an instance that is to leave its node may be starting."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,17 +237,22 @@ class RevisionScaler:
             self._start_instance(now)
 
     def _drain_leaving(self, desired: int) -> None:
-        """Drain the instances that are to leave their node, each one once another instance has replaced it."""
-        leaving = [instance for instance in self.instances.values() if instance.leaving]
+        """Drain the instances that are to leave their node, each one once another instance has replaced it.
+
+        One that is starting may be ready before its replacement, and requests may wait for it.
+        """
+        leaving = [each for each in self.instances.values() if each.leaving and each.state not in ENDING]
         surplus = self.ready_count() - desired if leaving else 0
         for instance in leaving:
-            if instance.state in ENDING:
-                continue
-            if instance.state is not LifecycleState.READY:
+            if instance.state is LifecycleState.READY:
+                if surplus > 0:
+                    surplus -= 1
+                    instance.drain()
+            elif surplus >= 0 or instance.state is not LifecycleState.STARTING or not self._starts_soon(instance):
                 instance.drain()
-            elif surplus > 0:
-                surplus -= 1
-                instance.drain()
+
+    def _starts_soon(self, instance: PlacedInstance) -> bool:
+        return instance.failure is None and self._deps.clock() - instance.created < STARTING_SECONDS
 
     def _candidate(self, instance: PlacedInstance, now: float) -> Candidate:
         in_flight = self._demand.in_flight(instance.name, now)

@@ -398,6 +398,34 @@ async def test_draining_a_node_replaces_its_instances_before_they_end(cluster: C
     assert fewest[key] == 3
 
 
+async def test_an_instance_that_is_starting_on_a_drained_node_serves_until_it_is_replaced(cluster: Cluster) -> None:
+    await cluster.start()
+    engines = [machine.engine for machine in cluster.machines.values()]
+    for engine in engines:
+        engine.start_seconds = 2.0
+    key = await cluster.apply(annotations=THREE)
+
+    async def placed() -> str:
+        _, assignments = await cluster.assignments.snapshot()
+        assert {each.node for _, each in assignments.values()} == {"n1", "n2", "n3"}
+        return next(each.instance for _, each in assignments.values() if each.node == "n2")
+
+    leaving = await eventually(placed, condition="an instance starts on each node")
+    for engine in engines:
+        engine.start_seconds = 3600.0
+    await cordon(cluster, "n2")
+    pod = {"metadata": {"namespace": "default", "name": leaving, "finalizers": ["knoll.dev/instance"]}}
+    await cluster.store.create(kinds.POD.id, pod)
+    await cluster.store.delete(kinds.POD.id, "default", leaving)
+
+    async def serves() -> bool:
+        _, entries = await cluster.endpoints.snapshot()
+        endpoints = entries[key][1].endpoints if key in entries else ()
+        return any(each.id == leaving and each.state == "ready" for each in endpoints)
+
+    await eventually(serves, condition="it serves")
+
+
 async def test_an_evicted_instance_is_replaced_before_it_ends(cluster: Cluster) -> None:
     await cluster.start()
     key = await cluster.apply(annotations=THREE)
