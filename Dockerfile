@@ -43,7 +43,8 @@ RUN apt-get update \
 RUN groupadd --gid 10001 knoll \
  && useradd --uid 10001 --gid knoll --home-dir /var/lib/knoll --no-create-home --shell /usr/sbin/nologin knoll \
  && install -d -o knoll -g knoll -m 0750 /var/lib/knoll /var/lib/knoll/uploads /var/lib/knoll/state \
- && install -d -o knoll -g knoll -m 0755 /var/lib/knoll/names /var/lib/knoll/keys /var/lib/knoll/keys/redis \
+ && install -d -o knoll -g knoll -m 0755 /var/lib/knoll/names /var/lib/knoll/registry \
+ && install -d -o knoll -g knoll -m 0755 /var/lib/knoll/keys /var/lib/knoll/keys/redis \
  && for process in api builder autoscaler activator; do \
       install -d -o knoll -g knoll -m 0700 "/var/lib/knoll/keys/$process"; \
     done \

@@ -59,6 +59,7 @@ def runtime_for(settings: AutoscalerSettings) -> DockerRuntime:
         warm_sandboxes=settings.warm_sandboxes,
         dns=str(settings.instance_dns or ""),
         standby=True,
+        registry=settings.registry if settings.node else "",
     )
 
 

@@ -7,6 +7,7 @@ footprint.block_unused_imports()
 import asyncio
 import signal
 from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
 
 import msgspec
 import structlog
@@ -22,6 +23,9 @@ from knoll.redis.client import RedisClient, connect
 from knoll.redis.streams import CONTROL_GATHER_SECONDS
 from knoll.store.redis_store import RedisStore
 from knoll.values.errors import RuntimeUnavailableError, StoreUnavailableError
+
+if TYPE_CHECKING:
+    from builder.process.one_of_several import OneOfSeveral
 
 log = structlog.get_logger()
 
@@ -39,7 +43,9 @@ async def serve(settings: BuilderSettings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     redis = connect(settings.redis_url, "builder", gather_seconds=CONTROL_GATHER_SECONDS)
-    resolver = DigestResolver(settings, redis, RedisStore(redis, keyring=settings.keyring))
+    several = _one_of_several(settings, redis)
+    store = RedisStore(redis, keyring=settings.keyring)
+    resolver = DigestResolver(settings, redis, store, several.registry if several else None)
 
     async def ready() -> str:
         try:
@@ -50,17 +56,31 @@ async def serve(settings: BuilderSettings) -> None:
 
     try:
         async with asyncio.TaskGroup() as tasks:
-            loops = [tasks.create_task(resolver.run()), tasks.create_task(_prune(settings, redis, resolver))]
+            duties = several.duties(resolver) if several else [resolver.run()]
+            loops = [tasks.create_task(duty) for duty in (*duties, _prune(settings, redis, resolver, several))]
             if settings.buildkit_image:
                 loops.append(tasks.create_task(buildkit.Daemon(settings).keep_running()))
-            await admin.serve(admin.app(ready), settings.admin_host, settings.builder_admin_port, stop)
+            app = admin.app(ready, several.routes if several else ())
+            await admin.serve(app, settings.admin_host, settings.builder_admin_port, stop)
             for task in loops:
                 task.cancel()
     finally:
+        if several:
+            await several.close()
         await redis.aclose()
 
 
-async def _prune(settings: BuilderSettings, redis: RedisClient, resolver: DigestResolver) -> None:
+def _one_of_several(settings: BuilderSettings, redis: RedisClient) -> "OneOfSeveral | None":
+    if not (settings.node and settings.registry):
+        return None
+    from builder.process.one_of_several import OneOfSeveral
+
+    return OneOfSeveral(settings, redis)
+
+
+async def _prune(
+    settings: BuilderSettings, redis: RedisClient, resolver: DigestResolver, several: "OneOfSeveral | None"
+) -> None:
     """Clean up at intervals."""
     store, under_pressure = RedisStore(redis, keyring=settings.keyring), False
     while True:
@@ -69,7 +89,10 @@ async def _prune(settings: BuilderSettings, redis: RedisClient, resolver: Digest
             async with resolver.paused():
                 # While the disk is nearly full, build caches are removed too: builds fill them again.
                 limits = msgspec.structs.replace(settings, build_cache_bytes=1) if under_pressure else settings
-                await pruning.prune(limits, redis, store, resolver.answers)
+                leftovers = several.leftovers if several else None
+                needs = await pruning.prune(limits, redis, store, resolver.answers, leftovers)
+            if several:
+                await several.pruned(needs)
             if under_pressure:
                 await asyncio.to_thread(buildkit.drop_cache, settings)
         except (StoreUnavailableError, RuntimeUnavailableError) as error:

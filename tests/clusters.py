@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from tests.machines import Machine
 ROOT = Path(__file__).parents[1]
 IMAGE = os.environ.get("KNOLL_TEST_IMAGE", "knoll")
 """The platform's image."""
-IMAGES = (IMAGE, "redis:8", BUILDKIT_IMAGE)
+IMAGES = (IMAGE, "redis:8", BUILDKIT_IMAGE, "registry:2.8.3")
 SECONDS = 300
 """Longest time that a command may take."""
 
@@ -36,19 +37,28 @@ class Shell:
             cwd: folder; default: the machine's.
             more: environment variables.
         """
-        environment = {
+        there, environment = self._there(command, cwd), self._environment(more)
+        done = self.machine.run(*there, check=False, env=environment, timeout=SECONDS)
+        self.transcript.append(f"{self.machine.name}$ {' '.join(command)}\n{done.stdout}{done.stderr}")
+        assert done.returncode == 0 or not check, "\n".join(self.transcript)[-6000:]
+        return done.stdout if check else done.stdout + done.stderr
+
+    def start(self, *command: str) -> "subprocess.Popen[str]":
+        """Start a command that goes on; it ends with the machine at the latest."""
+        return self.machine.spawn(*self._there(command, None), env=self._environment({}))
+
+    def _there(self, command: Sequence[str], cwd: Path | None) -> Sequence[str]:
+        # A command that enters another mount namespace begins in its root folder.
+        return ("sh", "-c", 'cd "$0" && exec "$@"', str(cwd or self.machine.folder), *command)
+
+    def _environment(self, more: Mapping[str, str]) -> dict[str, str]:
+        return {
             "PATH": f"{ROOT}/.venv/bin:{os.environ['PATH']}",
             "HOME": str(self.home),
             "DOCKER_HOST": "unix:///run/docker.sock",
             "KNOLL_DATA": str(self.home / "data"),
             **more,
         }
-        # A command that enters another mount namespace begins in its root folder.
-        there = ("sh", "-c", 'cd "$0" && exec "$@"', str(cwd or self.machine.folder), *command)
-        done = self.machine.run(*there, check=False, env=environment, timeout=SECONDS)
-        self.transcript.append(f"{self.machine.name}$ {' '.join(command)}\n{done.stdout}{done.stderr}")
-        assert done.returncode == 0 or not check, "\n".join(self.transcript)[-6000:]
-        return done.stdout if check else done.stdout + done.stderr
 
 
 def missing_images() -> list[str]:

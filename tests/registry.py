@@ -32,13 +32,25 @@ class Registry:
 
     host: str
     """`address:port`, as it stands before an image's name."""
+    folder: Path
 
     def image(self, name: str) -> str:
         return f"{self.host}/{name}"
 
+    def size(self) -> int:
+        """Return the size of its blobs in bytes."""
+        return sum(path.stat().st_size for path in (self.folder / "data").rglob("data"))
+
+    def collect_garbage(self) -> None:
+        """Remove blobs that no image needs."""
+        command = ["docker-registry", "garbage-collect", "--delete-untagged", str(self.folder / "config.yml")]
+        subprocess.run(command, check=True, capture_output=True)
+
 
 @contextlib.contextmanager
-def registry(folder: Path, *, password: bool = False, tls_address: str = "") -> Iterator[Registry]:
+def registry(
+    folder: Path, *, password: bool = False, tls_address: str = "", deletes: bool = False
+) -> Iterator[Registry]:
     """Run a registry.
 
     Args:
@@ -46,6 +58,7 @@ def registry(folder: Path, *, password: bool = False, tls_address: str = "") -> 
         password: it requires `USER` and `PASSWORD`.
         tls_address: it listens there, over TLS by an authority of its own that the engine is told of. The engine takes
             loopback addresses without asking for a certificate, so it must be another.
+        deletes: images can be removed.
     """
     need("DOCKER", shutil.which("docker-registry") is not None)
     folder.mkdir(parents=True, exist_ok=True)
@@ -54,7 +67,7 @@ def registry(folder: Path, *, password: bool = False, tls_address: str = "") -> 
     config: dict[str, object] = {
         "version": 0.1,
         "log": {"level": "error", "accesslog": {"disabled": True}},
-        "storage": {"filesystem": {"rootdirectory": str(folder / "data")}},
+        "storage": {"filesystem": {"rootdirectory": str(folder / "data")}, "delete": {"enabled": deletes}},
         "http": http,
     }
     if password:
@@ -80,7 +93,7 @@ def registry(folder: Path, *, password: bool = False, tls_address: str = "") -> 
 
         try:
             eventually_sync(answers, condition="the registry")
-            yield Registry(host)
+            yield Registry(host, folder)
         finally:
             process.terminate()
             process.wait(30)

@@ -124,7 +124,7 @@ class Kubelet:
             wait_until_drained=self.drains.wait,
             reservations=self.reservations,
             on_capacity_short=self._capacity_short,
-            pull=ImagePuller(runtime, store, redis).ensure,
+            pull=ImagePuller(runtime, store, redis, options.name).ensure,
             admit=self.isolation.admit,
             prepare=self._volume_sync.prepare,
             clock=options.clock,

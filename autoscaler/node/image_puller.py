@@ -15,8 +15,10 @@ from knoll.values.errors import NotFoundError
 class ImagePuller:
     """Provides images on the engine."""
 
-    def __init__(self, runtime: Runtime, store: Store, redis: RedisClient) -> None:
+    def __init__(self, runtime: Runtime, store: Store, redis: RedisClient, node: str = "") -> None:
+        """Args: node: name of this machine; empty on a single one."""
         self._runtime, self._store, self._redis = runtime, store, redis
+        self._pulled = keys.pulled_images(node)
 
     async def ensure(self, revision: str, image: str) -> None:
         """Pull an image of a Revision, `namespace/name`, when it is missing.
@@ -29,7 +31,7 @@ class ImagePuller:
         """Called only for missing images: these reads are short compared with a pull."""
         namespace, _, name = revision.partition("/")
         # Before the pull: the clean-up never removes an image that was pulled and not recorded.
-        await self._redis.write(("SADD", keys.PULLED_IMAGES, image))
+        await self._redis.write(("SADD", self._pulled, image))
         try:
             body = await self._store.get(kinds.REVISION.id, namespace, name)
         except NotFoundError:

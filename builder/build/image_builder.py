@@ -3,6 +3,7 @@
 import asyncio
 import json
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -15,11 +16,12 @@ from builder.images.access import ImageAccess, is_internal
 from builder.images.built_images import BuiltImage, BuiltImages, canonical, engine_name
 from builder.images.engine_images import ARCHIVE_SECONDS, EngineImages, LocalImage, engine_at, local_digest
 from builder.images.layers import Layers
+from builder.images.platform_registry import PlatformRegistry
 from knoll.process.settings import BuilderSettings
 from knoll.redis import keys
 from knoll.redis.client import RedisClient
 from knoll.store.protocol import Store
-from knoll.values.errors import ImageError
+from knoll.values.errors import ImageError, RuntimeUnavailableError
 from knoll.values.json import Json
 
 
@@ -53,6 +55,8 @@ class ImageBuilder:
     reporter: ProgressReporter
     namespace: str
     spec: Json
+    registry: PlatformRegistry | None = None
+    """The platform's, on several machines."""
 
     async def make(self) -> BuiltResult | BuildFailure:
         """Build or pull the image, record it for the namespace, and push it if the Build asks for it.
@@ -76,6 +80,13 @@ class ImageBuilder:
                 image_id = await self._built(prepared)
         if isinstance(image_id, BuildFailure):
             return image_id
+        if self.registry:
+            # Before the record of the image: with it, the other machines look for the image there.
+            await self.reporter.line("pushing the image to the platform's registry")
+            try:
+                await self.registry.push(image_id)
+            except RuntimeUnavailableError as error:
+                return BuildFailure("PushFailed", f"the image was built, but other machines cannot get it: {error}")
         plain = await self._keep(image_id)
         if self.spec.get("push") and (reason := await self._push(image_id, plain=plain)):
             tag = self.spec["tag"]
@@ -118,7 +129,7 @@ class ImageBuilder:
 
     async def _engine_image(self, name: str) -> str:
         """Return the id of an image that the engine has or can pull; empty when BuildKit pulls it itself."""
-        local = await asyncio.to_thread(self._find, name)
+        local = await self._image_of(name)
         if local:
             return local.id
         if not await asyncio.to_thread(is_internal, name):
@@ -132,7 +143,7 @@ class ImageBuilder:
         """Pull an image to the engine, where pruning removes it later; returns the reason of a failure."""
         await asyncio.to_thread(self.access.check_registry, name)
         platform = ["--platform", self.spec["platform"]] if self.spec.get("platform") else []
-        await self.redis.write(("SADD", keys.PULLED_IMAGES, name))
+        await self.redis.write(("SADD", keys.pulled_images(self.settings.node), name))
         return await self.docker("pull", *platform, name)
 
     def _saved(self, layers: Layers, image_id: str) -> str:
@@ -142,7 +153,7 @@ class ImageBuilder:
     async def _mirrored(self, name: str) -> str | BuildFailure:
         """Pull an image that exists already, unless the engine has it; returns its id."""
         repository = parse_repository_tag(name)[0]
-        local = await asyncio.to_thread(self._find, name)
+        local = await self._image_of(name)
         # An image that a registry has may have changed there.
         if local is None or local.digest_in(repository):
             try:
@@ -157,9 +168,18 @@ class ImageBuilder:
             await asyncio.to_thread(EngineImages(engine, self.settings.platform).tag, local.id, kept)
         return local.id
 
-    def _find(self, name: str) -> LocalImage | None:
+    async def _image_of(self, name: str) -> LocalImage | None:
+        """Return an image of the engine; one of another engine is pulled first."""
+        if self.registry is None:
+            return await asyncio.to_thread(self._find, name)
+        local = await asyncio.to_thread(self._find, name, await self.registry.others.images([name]))
+        if local and local.node:
+            await self.registry.fetch(local.id)
+        return local
+
+    def _find(self, name: str, elsewhere: Mapping[str, Sequence[LocalImage]] | None = None) -> LocalImage | None:
         with engine_at(self.settings.docker_socket) as engine:
-            return EngineImages(engine, self.settings.platform, self.access).find(name)
+            return EngineImages(engine, self.settings.platform, self.access, elsewhere=elsewhere).find(name)
 
     def _describe(self, name: str) -> LocalImage:
         with engine_at(self.settings.docker_socket) as engine:
@@ -174,7 +194,7 @@ class ImageBuilder:
                 f'note: "{tag}" already names another image on the engine, which keeps the name; Services in '
                 f"namespace {self.namespace} get this image by that name"
             )
-        made = BuiltImage(canonical(tag), image_id, time.time(), plain)
+        made = BuiltImage(canonical(tag), image_id, time.time(), plain, self.settings.node)
         await BuiltImages(self.redis).record(self.namespace, made)
         return plain
 

@@ -22,6 +22,7 @@ from knoll.values.errors import ImageError, InvalidConfigError, NotFoundError
 from knoll.values.image_reference import parse_image
 from knoll.values.json import Json
 from knoll.values.labels import SYSTEM_NAMESPACE
+from knoll.values.platform_registry import REPOSITORY
 
 log = structlog.get_logger()
 
@@ -75,6 +76,8 @@ class ImageAccess:
 
         Raises: ImageError.
         """
+        if parse_image(reference).path.partition("/")[0] == REPOSITORY:
+            raise ImageError(f'image "{reference}": {REPOSITORY} is the name of the platform\'s own registry')
         host = registry_host(reference)
         problem = refusal(host, self.registries, resolve) if host else ""
         if problem:

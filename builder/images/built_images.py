@@ -22,6 +22,8 @@ class BuiltImage(msgspec.Struct, frozen=True):
     """Epoch seconds."""
     plain: bool = False
     """Whether the engine has it under its tag too, for use outside of the platform."""
+    node: str = ""
+    """The machine that made it; empty if the platform had a single one then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +58,7 @@ def engine_name(platform: str, namespace: str, image_id: str) -> str:
 
 
 class BuiltImages:
-    """The records in Redis. An image has a record only while the engine has it."""
+    """The records in Redis. An image has a record only while the engine, or the platform's registry, has it."""
 
     def __init__(self, redis: RedisClient) -> None:
         self._redis = redis

@@ -4,14 +4,15 @@ An entry is removed once its result is stored, so that another builder continues
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 
 import structlog
 
 from builder.images.access import ImageAccess, access_of
 from builder.images.built_images import BuiltImages
-from builder.images.engine_images import EngineClients, EngineImages
+from builder.images.engine_images import EngineClients, EngineImages, LocalImage
+from builder.images.platform_registry import PlatformRegistry
 from builder.images.shared_answers import SharedAnswers
 from knoll.auth import registry_secrets
 from knoll.auth.registry_auth import Credential
@@ -35,8 +36,19 @@ MAX_LOOK_UPS = 8
 class DigestResolver:
     """Looks up digests, in one event loop."""
 
-    def __init__(self, settings: BuilderSettings, redis: RedisClient, store: Store) -> None:
-        """Args: redis, store: closed by the caller."""
+    def __init__(
+        self,
+        settings: BuilderSettings,
+        redis: RedisClient,
+        store: Store,
+        registry: PlatformRegistry | None = None,
+    ) -> None:
+        """
+        Args:
+            redis, store: closed by the caller.
+            registry: the platform's, on several machines.
+        """
+        self._registry = registry
         self._settings = settings
         self._store = store
         self._built = BuiltImages(redis)
@@ -49,6 +61,7 @@ class DigestResolver:
 
     async def run(self) -> None:
         """Run until cancelled; continues after Redis or the engine was unavailable."""
+        self._running.clear()
         try:
             async with asyncio.TaskGroup() as group:
                 async for update in self._unresolved.follow():
@@ -109,10 +122,15 @@ class DigestResolver:
             access_of(self._store, self._built, meta["namespace"]),
         )
         try:
-            images = await asyncio.to_thread(self._look_up, access, spec, credentials.credentials)
+            elsewhere = await self._registry.others.images(_images(spec)) if self._registry else None
+            images, local = await asyncio.to_thread(self._look_up, access, spec, credentials.credentials, elsewhere)
+            if self._registry:
+                # Before the Revision is pinned to it: any machine may start the first instance.
+                for image in local:
+                    await self._registry.provide(image.id)
         except ImageError as error:
             return builds.Resolution(meta["uid"], error=f"{error}{credentials.hint}")
-        except RuntimeUnavailableError:
+        except (RuntimeUnavailableError, StoreUnavailableError):
             raise
         except Exception as error:
             # An unexpected failure of one image must not end the look-ups of all others.
@@ -121,15 +139,30 @@ class DigestResolver:
         return builds.Resolution(meta["uid"], images=images)
 
     def _look_up(
-        self, access: ImageAccess, spec: Json, credentials: Sequence[Credential]
-    ) -> tuple[builds.Resolved, ...]:
+        self,
+        access: ImageAccess,
+        spec: Json,
+        credentials: Sequence[Credential],
+        elsewhere: Mapping[str, Sequence[LocalImage]] | None,
+    ) -> tuple[tuple[builds.Resolved, ...], list[LocalImage]]:
+        """Return the digests, and the images among them that no registry of the user's has."""
         with self._engine.borrowed() as engine:
-            images = EngineImages(engine, self._settings.platform, access, self._shared)
-            return tuple(
+            images = EngineImages(engine, self._settings.platform, access, self._shared, elsewhere)
+            resolved = tuple(
                 builds.Resolved(
                     container["name"],
                     container["image"],
                     images.resolve(container["image"], container.get("imagePullPolicy", ""), credentials),
                 )
-                for container in [*spec["containers"], *spec.get("initContainers", [])]
+                for container in _containers(spec)
             )
+            return resolved, list(images.local.values())
+
+
+def _containers(spec: Json) -> list[Json]:
+    return [*spec["containers"], *spec.get("initContainers", [])]
+
+
+def _images(spec: Json) -> list[str]:
+    """Return the images of a spec that an engine may have instead of a registry."""
+    return [each["image"] for each in _containers(spec) if each.get("imagePullPolicy") != "Always"]

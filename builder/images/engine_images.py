@@ -5,8 +5,9 @@ The engine queries the registry (`/distribution/…`), so its mirrors, certifica
 
 import contextlib
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any, Literal
@@ -17,6 +18,7 @@ from docker.utils import parse_repository_tag
 from requests.exceptions import ReadTimeout, RequestException
 
 from builder.images.access import ImageAccess
+from builder.images.built_images import BuiltImage
 from builder.images.shared_answers import SharedAnswers
 from knoll.auth.registry_auth import Credential, matching
 from knoll.resources.validation.reserved_images import PINNED_PREFIX
@@ -51,6 +53,10 @@ class LocalImage:
     """`sha256:<64 hex>`."""
     repo_digests: tuple[str, ...]
     """`repo@sha256:…` of the registries it was pulled from or pushed to; empty when it was only built here."""
+    tagged: float = 0.0
+    """Epoch seconds at which it got a name on its engine; 0 when unknown, as after a pull."""
+    node: str = ""
+    """The machine whose engine has it; empty for the engine here, `*` when unknown."""
 
     def digest_in(self, repository: str) -> str:
         """Return its digest in the registry of a repository; empty when it was neither pulled from nor pushed there."""
@@ -60,6 +66,18 @@ class LocalImage:
             if _familiar(name) == familiar_name:
                 return digest
         return ""
+
+
+def newest(repository: str, here: LocalImage | None, elsewhere: Sequence[LocalImage]) -> LocalImage | None:
+    """Return the image that a name refers to, on several machines: the one here, or that of another engine.
+
+    An image that was pulled is the registry's: only the engine here counts. Among those that no registry has, the one
+    that got the name last counts, whichever engine has it: with one engine, a later build takes the name away.
+
+    Args: elsewhere: images of that name on other engines.
+    """
+    local = [image for image in (here, *elsewhere) if image and not image.digest_in(repository)]
+    return max(local, key=lambda image: image.tagged, default=here)
 
 
 def order(
@@ -82,6 +100,14 @@ def order(
 def local_digest(repository: str, local: LocalImage) -> str:
     """Return `repo@sha256:…` of a local image, with its digest in the registry of `repo` if it has one, else its id."""
     return f"{repository}@{local.digest_in(repository) or local.id}"
+
+
+def _epoch(time: str) -> float:
+    """Parse the engine's form of a time; 0 for its zero and for what it does not have."""
+    try:
+        return max(0.0, datetime.fromisoformat(time).timestamp())
+    except (ValueError, OverflowError):
+        return 0.0
 
 
 def _familiar(repository: str) -> str:
@@ -146,8 +172,16 @@ class EngineImages:
         platform: str,
         access: ImageAccess = OWNERS,
         answers: SharedAnswers | None = None,
+        elsewhere: Mapping[str, Sequence[LocalImage]] | None = None,
     ) -> None:
-        """Args: answers: shared with other look-ups."""
+        """
+        Args:
+            answers: shared with other look-ups.
+            elsewhere: on several machines, the images of other engines by reference; None on a single one.
+        """
+        self._elsewhere = elsewhere
+        self.local: dict[str, LocalImage] = {}
+        """Images that `resolve` found and that no registry has, by id."""
         self._answers = answers or SharedAnswers()
         self._client = client
         self._platform = platform
@@ -172,16 +206,18 @@ class EngineImages:
             raise ImageError(f'Unable to fetch image "{reference}": {error}') from error
         repository, tag = parse_repository_tag(reference)
         pinned = bool(tag and tag.startswith("sha256:"))
-        if pinned and not self._access.tenants:
+        if pinned and not self._access.tenants and self._elsewhere is None:
             return reference
         try:
             local = self.find(reference)
-            if pinned and local:
+            if pinned and self._may_run(repository, local):
                 return reference
             problem = "the local engine has no such image"
             for place in ("registry",) if pinned else order(policy, repository, tag or "", local):
                 if place == "local" and local:
-                    self._answers.pin(local.id, functools.partial(self._pin, local))
+                    if not local.node:
+                        self._answers.pin(local.id, functools.partial(self._pin, local))
+                    self._note(repository, local)
                     return local_digest(repository, local)
                 if place == "registry":
                     if self._skips(reference) and not pinned:
@@ -204,6 +240,16 @@ class EngineImages:
         except (DockerException, RequestException) as error:
             raise RuntimeUnavailableError(f"the container engine does not respond: {error}") from error
         raise ImageError(f'Unable to fetch image "{reference}": failed to resolve image to digest: {problem}')
+
+    def _may_run(self, repository: str, local: LocalImage | None) -> bool:
+        """Return whether a namespace may run a digest without a look-up in its registry."""
+        if local:
+            self._note(repository, local)
+        return local is not None or not self._access.tenants
+
+    def _note(self, repository: str, image: LocalImage) -> None:
+        if not image.digest_in(repository):
+            self.local[image.id] = image
 
     def _digest_in_registry(self, reference: str, credentials: Sequence[Credential]) -> str:
         """Return the digest in the registry. Raises: APIError (of the last credential), ReadTimeout."""
@@ -230,22 +276,29 @@ class EngineImages:
             image = self._client.images.get(reference)
         except ImageNotFound as error:
             raise ImageError(f"the engine has no image {reference}") from error
-        return LocalImage(image.attrs["Id"], tuple(image.attrs.get("RepoDigests") or ())), int(image.attrs["Size"])
+        attributes = image.attrs
+        tagged = _epoch((attributes.get("Metadata") or {}).get("LastTagTime") or "")
+        return LocalImage(attributes["Id"], tuple(attributes.get("RepoDigests") or ()), tagged), int(attributes["Size"])
 
     def find(self, reference: str) -> LocalImage | None:
-        """Return the engine's image of a name: of a Build of the namespace, else any that the namespace may use."""
-        _, _, digest = reference.partition("@")
+        """Return the image of a name: of a Build of the namespace, else any of an engine that the namespace may use."""
+        repository, _, digest = reference.partition("@")
+        others = (self._elsewhere or {}).get(reference, ())
         if digest:
-            image = self._local(digest) or self._local(reference)
+            image = self._local(digest) or self._local(reference) or newest(repository, None, others)
             own = image is not None and self._access.built.has(image.id)
         else:
             built = self._access.built.newest(reference)
-            image = self._local(built.id) if built else None
+            image = (self._local(built.id) or self._of_record(built)) if built else None
             own = image is not None
-            image = image or self._local(reference)
+            image = image or newest(parse_repository_tag(reference)[0], self._local(reference), others)
         if image is None or own or (self._access.may_use_local(reference) and self._access.may_use_id(image.id)):
             return image
         return None
+
+    def _of_record(self, built: BuiltImage) -> LocalImage | None:
+        """Return an image that a Build on another machine made: the platform's registry has it."""
+        return LocalImage(built.id, (), built.made, built.node or "*") if self._elsewhere is not None else None
 
     def _check_unresolved(self, reference: str) -> None:
         """Refuse a name whose digest is not looked up: the engine may have an image of another tenant by that name."""

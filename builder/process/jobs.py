@@ -20,6 +20,8 @@ from builder.build.lifecycle import finish, start
 from builder.build.progress_reporter import ProgressReporter
 from builder.images.access import access_of
 from builder.images.built_images import BuiltImages
+from builder.images.other_engines import OtherEngines
+from builder.images.platform_registry import PlatformRegistry
 from knoll.auth import registry_secrets
 from knoll.builds.build_log import BuildLogWriter
 from knoll.messages import builds
@@ -94,11 +96,19 @@ async def _build(namespace: str, name: str) -> None:
             return
         await context.redis.execute("HSET", keys.BUILD_TURNS, namespace, started.started)
         ended = await _carry_out(context, body, started)
-        if ended is None:
+        if await _superseded(progress, field, started):
+            log.warning("build was taken over meanwhile", build=field)
+        elif ended is None:
             await progress.remove(field)
         else:
             await progress.put(field, ended)
         log.info("build ended", build=field, phase=ended.phase.value if ended else "Deleted")
+
+
+async def _superseded(table: Table[builds.BuildProgress], field: str, ours: builds.BuildProgress) -> bool:
+    """Return whether another worker has taken over the build, because this one could not reach Redis for a while."""
+    _, entries = await table.snapshot()
+    return field in entries and (entries[field][1].uid, entries[field][1].attempts) != (ours.uid, ours.attempts)
 
 
 async def _carry_out(context: BuildContext, body: Json, running: builds.BuildProgress) -> builds.BuildProgress | None:
@@ -159,8 +169,16 @@ async def _make(
             code, reason = await buildx.run(arguments, archive, settings.docker_socket, reporter.line, environment)
             return reason if code else ""
 
-        builder = ImageBuilder(settings, context.redis, context.store, access, docker, reporter, namespace, spec)
-        return await builder.make()
+        async with contextlib.AsyncExitStack() as stack:
+            registry = None
+            if settings.node and settings.registry:
+                others = OtherEngines(settings, context.redis)
+                stack.push_async_callback(others.close)
+                registry = PlatformRegistry(settings, context.redis, others)
+            builder = ImageBuilder(
+                settings, context.redis, context.store, access, docker, reporter, namespace, spec, registry
+            )
+            return await builder.make()
 
 
 async def _deleted(store: Store, since: int, uid: str) -> None:

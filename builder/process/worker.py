@@ -7,7 +7,7 @@ import structlog
 from rq import Queue, Worker
 
 from builder.build import secret_dirs
-from builder.maintenance import recovery
+from builder.maintenance import live_builders, recovery
 from builder.process import jobs
 from knoll.builds.blocking_redis import WORKER_SECONDS, connect_blocking
 from knoll.builds.rq_queue import SERIALIZER
@@ -29,7 +29,11 @@ def main() -> None:
     host = socket.gethostname()
     ourselves = recovery.process(os.getpid())
     assert ourselves
-    recovery.recover(redis, keys.BUILD_JOBS, host)
+    if settings.node:
+        live_builders.beat(redis, host)  # before it takes a job: `keep` runs in another process
+        recovery.recover(redis, keys.BUILD_JOBS, host, lambda hosts: live_builders.live(redis, hosts))
+    else:
+        recovery.recover(redis, keys.BUILD_JOBS, host)
     secret_dirs.sweep()
     # The modules of a job are loaded here, once, before builds are forked.
     log.debug("worker started", jobs=jobs.__name__)

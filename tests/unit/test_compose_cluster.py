@@ -64,7 +64,38 @@ def test_only_the_agent_may_write_the_certificate() -> None:
         for name, service in part.items()
         for volume in service.get("volumes", ())
     }
-    assert {name for name, volume in mounts if not volume.endswith(":ro")} == {"agent"}
+    writers = {name for name, volume in mounts if volume.startswith("node:") and not volume.endswith(":ro")}
+    assert writers == {"agent"}
+
+
+def test_the_port_of_the_registry_is_one_of_loopback_and_needs_no_rights() -> None:
+    service = CLUSTER["registry-port"]
+    environment = service["environment"]
+    written = re.sub(r"\$\{KNOLL_NODE_ADDRESS:\?\}", "192.0.2.1", environment["KNOLL_AGENT_FORWARDS"])
+    assert re.match(r"127\.0\.0\.1:\$\{KNOLL_REGISTRY_PORT:-7445\}=registry@", written)
+    assert service["network_mode"] == "host"
+    assert service["cap_drop"] == ["ALL"]
+    assert service["read_only"]
+    assert service["mem_limit"]
+    assert service["pids_limit"]
+    assert "user" not in service
+    # It connects to other machines only: it accepts no connection of theirs.
+    assert "KNOLL_AGENT_SERVICES" not in environment
+
+
+def test_the_registry_is_on_no_network_of_instances_or_builds_and_publishes_no_port() -> None:
+    service = CLUSTER["registry"]
+    assert service["networks"] == ["control"]
+    assert "ports" not in service
+    assert service["cap_drop"] == ["ALL"]
+    assert service["read_only"]
+
+
+def test_only_the_first_machine_has_the_registry() -> None:
+    assert NODE["registry"] == {"profiles": ["first-machine"]}
+    assert NODE["builder"]["environment"]["KNOLL_REGISTRY_URL"] == ""
+    assert protocol("registry") not in agent.targets(NODE["agent"]["environment"]["KNOLL_AGENT_SERVICES"])
+    assert protocol("registry") in agent.targets(CLUSTER["agent"]["environment"]["KNOLL_AGENT_SERVICES"])
 
 
 def test_redis_is_published_on_no_address() -> None:
@@ -88,6 +119,7 @@ SETTINGS: dict[str, type[CommonSettings]] = {
     "activator": ActivatorSettings,
     "agent": AgentSettings,
     "redis": AgentSettings,
+    "registry-port": AgentSettings,
     "engine-proxy": EngineProxySettings,
     "firewall": FirewallSettings,
 }
@@ -96,6 +128,8 @@ SETTINGS: dict[str, type[CommonSettings]] = {
 @pytest.mark.parametrize("part", [CLUSTER, NODE], ids=["cluster", "node"])
 def test_each_setting_is_one_of_its_process(part: dict[str, dict[str, Any]]) -> None:
     for name, service in part.items():
+        if name == "registry":
+            continue  # another project's program
         fields = {f"KNOLL_{field.upper()}" for field in SETTINGS[name].__struct_fields__}
         assert set(service.get("environment", ())) <= fields, name
 

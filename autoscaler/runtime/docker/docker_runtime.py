@@ -67,6 +67,7 @@ class DockerRuntime:
         dns: str = "",
         standby: bool = False,
         engine: Engine | None = None,
+        registry: str = "",
     ) -> None:
         """
         Args:
@@ -77,10 +78,11 @@ class DockerRuntime:
             dns: address of the DNS server of the instances; empty for the engine's.
             standby: begin without leading; see `take_over`.
             engine: client to use instead of one for `socket`; closed with the runtime.
+            registry: the platform's, on several machines: `HOST:PORT` at which the engine reaches it.
         """
         self._engine = engine or Engine(socket)
         self._platform, self._network = platform, network
-        self._images = Images(self._engine, platform)
+        self._images = Images(self._engine, platform, registry)
         self._own_image = OwnImage(self._engine)
         self._pool = Pool(self._engine, self._own_image, platform, network, warm_sandboxes, dns)
         self._watch = EventWatch(self._engine, platform, on_sandbox_died=self._sandbox_died, on_resync=self._adopt)

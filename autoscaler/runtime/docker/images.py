@@ -13,6 +13,7 @@ from autoscaler.runtime.docker.engine import Engine, EngineError
 from autoscaler.runtime.model import PullProgress
 from knoll.auth.registry_auth import matching
 from knoll.auth.registry_secrets import RegistryCredentials
+from knoll.values import platform_registry
 from knoll.values.errors import ImageError
 
 _DIGEST = re.compile(r"^(?P<repository>.+)@(?P<digest>sha256:[0-9a-f]{64})$")
@@ -37,8 +38,9 @@ class Image:
 class Images:
     """A cache of the engine's images; drops only those that turn out to be gone."""
 
-    def __init__(self, engine: Engine, platform: str) -> None:
-        self._engine, self._platform = engine, platform
+    def __init__(self, engine: Engine, platform: str, registry: str = "") -> None:
+        """Args: registry: the platform's, on several machines: `HOST:PORT` at which the engine reaches it."""
+        self._engine, self._platform, self._registry = engine, platform, registry
         self._pinned: dict[str, str] = {}
         self._images: dict[str, Image] = {}
         self._pulls: dict[str, asyncio.Task[None]] = {}
@@ -155,6 +157,11 @@ class Images:
     ) -> None:
         """Pull, with each matching credential until one is accepted."""
         available = await credentials() if credentials else RegistryCredentials()
+        if self._registry and (pinned := _DIGEST.match(reference)):
+            try:
+                return await self._pull_from_platform(pinned["digest"], progress)
+            except ImageError as error:
+                available = RegistryCredentials(available.credentials, (*available.problems, str(error)))
         headers = [credential.header() for credential in matching(available.credentials, reference)]
         for header in headers[:-1]:
             with contextlib.suppress(ImageError):
@@ -163,6 +170,16 @@ class Images:
             return await self._pull(reference, progress, headers[-1] if headers else "")
         except ImageError as error:
             raise ImageError(f"{error}{available.hint}") from error
+
+    async def _pull_from_platform(self, image_id: str, progress: OnPullProgress | None) -> None:
+        """Pull an image from the platform's registry, which has the images that Revisions are pinned to by their id.
+
+        Raises: ImageError: it has no such image (a digest may be another registry's), or another one under that id.
+        """
+        name = platform_registry.image_name(self._registry, self._platform, image_id)
+        await self._pull(name, progress, "")
+        if await self._id_of(name) != image_id:
+            raise ImageError(f"the platform's registry has another image as {name}")
 
     async def _pull(self, reference: str, progress: OnPullProgress | None, credential: str) -> None:
         layers: dict[str, tuple[int, int]] = {}

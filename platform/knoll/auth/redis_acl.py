@@ -92,6 +92,8 @@ RIGHTS: tuple[Right, ...] = (
     _key(keys.TOKEN_KEY, {API}, {AUTOSCALER}),
     _key(keys.lease("controllers"), {API}),
     _channel(keys.lease_freed("controllers"), {API}),
+    _key(keys.lease("digest-resolver"), {BUILDER}),
+    _channel(keys.lease_freed("digest-resolver"), {BUILDER}),
     _key(keys.lease("autoscaler"), {AUTOSCALER}, {API}),
     _channel(keys.lease_freed("autoscaler"), {AUTOSCALER}),
     *_table(ROUTING, {API}, {ACTIVATOR}),
@@ -116,7 +118,10 @@ RIGHTS: tuple[Right, ...] = (
     _key(keys.BUILD_TURNS, {BUILDER}, {API}),
     _key(keys.NAMESPACES_WITH_IMAGES, {BUILDER}),
     _key(keys.built_images("*"), {BUILDER}),
-    _key(keys.PULLED_IMAGES, {BUILDER, AUTOSCALER}),
+    _key(keys.pulled_images(""), {BUILDER, AUTOSCALER}),
+    _key(keys.pulled_images("*"), {BUILDER, AUTOSCALER}),
+    _key(keys.REGISTRY_IMAGES, {BUILDER}),
+    _key(keys.live_builder("*"), {BUILDER}),
     _key(keys.build_log("*", "*"), {BUILDER}, {API}),
     _key("rq:*", {API, BUILDER}),
     _channel("rq:pubsub:*", {BUILDER}),
@@ -147,7 +152,7 @@ COMMANDS: Mapping[str, frozenset[str]] = {
     API: frozenset(
         _CONNECTION | _PRIMARY | _WRITE | _TABLES | _LEASE | _READ_OBJECTS | _WRITE_OBJECTS | _QUEUE | _BUILD_LOG
     ),
-    BUILDER: frozenset(_CONNECTION | _PRIMARY | _WRITE | _TABLES | _READ_OBJECTS | _QUEUE | _BUILD_LOG),
+    BUILDER: frozenset(_CONNECTION | _PRIMARY | _WRITE | _TABLES | _LEASE | _READ_OBJECTS | _QUEUE | _BUILD_LOG),
     AUTOSCALER: frozenset(_CONNECTION | _PRIMARY | _WRITE | _TABLES | _LEASE | _READ_OBJECTS | {"sadd", "hexists"}),
     ACTIVATOR: frozenset(_CONNECTION | _PRIMARY | _TABLES),
 }

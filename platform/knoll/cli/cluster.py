@@ -24,6 +24,8 @@ from knoll.values.node import NODE
 HEARTBEAT = "1s"
 """Heartbeat interval of Docker Swarm: a lost machine is detected after about three of them."""
 SWARM_PORT, GOSSIP_PORT = 2377, 7946
+LOOPBACK = "127.0.0.1"
+"""Where the engine reaches the platform's registry."""
 
 platform_option = click.option(
     "--platform", envvar="KNOLL_PLATFORM", default="knoll", show_default=True, help="Name of the platform."
@@ -130,6 +132,8 @@ def address_problems(address: str, engine: Json, settings: Mapping[str, str]) ->
     for port, udp in _ports(engine, settings):
         if problem := port_problem(address, port, udp=udp):
             yield problem
+    if problem := port_problem(LOOPBACK, bundle.port(settings, "KNOLL_REGISTRY_PORT")):
+        yield problem
 
 
 def bind_problems(address: str, settings: Mapping[str, str]) -> Iterator[str]:

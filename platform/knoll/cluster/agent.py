@@ -27,7 +27,7 @@ log = structlog.get_logger()
 MEMBERS_SECONDS = 5.0
 """Interval at which the agent reads the members from the API. A removed machine is cut off after this time."""
 RENEW_SECONDS = 3600.0
-SERVICES = frozenset({"redis", "logs", "api", "registry"})
+SERVICES = frozenset({"redis", "logs", "api", "builder", "registry"})
 _TARGET = re.compile(r"([a-z]+)=([^=:/@,]+):(\d{1,5})")
 _FORWARD = re.compile(r"([^=:/@,]+):(\d{1,5})=([a-z]+)@([a-z0-9.-]+)/([^=/@,]+):(\d{1,5})")
 
@@ -73,7 +73,11 @@ class Agent:
         self.members: frozenset[str] = frozenset()
         """Machines that may connect; empty until the API has been read."""
         self._ingress = Ingress(self._folder, targets(settings.agent_services), lambda: self.members)
-        self._egresses = [(place, Egress(self._folder, remote)) for place, remote in forwards(settings.agent_forwards)]
+        self._egresses = [
+            # A client of the registry can read all images of the platform: on each machine only its engine may.
+            (place, Egress(self._folder, remote, root_only=remote.service == protocol("registry")))
+            for place, remote in forwards(settings.agent_forwards)
+        ]
 
     async def run(self) -> None:
         """Run until cancelled. Raises: AgentError: a port is taken."""

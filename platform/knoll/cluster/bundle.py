@@ -17,14 +17,14 @@ COMMAND = "knoll"
 KEPT_SETTINGS = (
     "KNOLL_PLATFORM", "KNOLL_HTTP_PORT", "KNOLL_HTTPS_PORT", "KNOLL_API_PORT", "KNOLL_API_TRUSTS_PLAIN",
     "KNOLL_API_TLS_PORT", "KNOLL_LOG_LEVEL", "KNOLL_INSTANCE_PREFIX", "KNOLL_BUILD_BRIDGE", "KNOLL_AGENT_PORT",
-    "KNOLL_RELAY_PORT", "KNOLL_BUILD_FRONTENDS", "KNOLL_IMAGE",
+    "KNOLL_RELAY_PORT", "KNOLL_REGISTRY_PORT", "KNOLL_BUILD_FRONTENDS", "KNOLL_IMAGE",
 )  # fmt: skip
 """Settings that all machines share."""
 NODE_NAME = re.compile(r"[a-z0-9]([a-z0-9.-]{0,50}[a-z0-9])?")
 """Form of the name of a machine. The subject of its certificate, `system:node:NAME`, has at most 64 characters."""
 DEFAULT_PORTS = {
-    "KNOLL_AGENT_PORT": 7443, "KNOLL_RELAY_PORT": 7444, "KNOLL_API_TLS_PORT": 8444, "KNOLL_HTTP_PORT": 8080,
-    "KNOLL_HTTPS_PORT": 8443,
+    "KNOLL_AGENT_PORT": 7443, "KNOLL_RELAY_PORT": 7444, "KNOLL_API_TLS_PORT": 8444,
+    "KNOLL_HTTP_PORT": 8080, "KNOLL_HTTPS_PORT": 8443, "KNOLL_REGISTRY_PORT": 7445,
 }  # fmt: skip
 """Ports of a machine without settings, as in compose.yaml and compose.cluster.yaml."""
 _CLUSTER = "compose.yaml:compose.cluster.yaml"

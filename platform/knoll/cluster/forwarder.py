@@ -18,6 +18,7 @@ from cryptography import x509
 
 from knoll.auth import certificates
 from knoll.cluster.node_folder import NodeFolder
+from knoll.process.socket_owner import owner_of
 from knoll.values import versions
 
 log = structlog.get_logger()
@@ -107,8 +108,9 @@ class Ingress:
 class Egress:
     """Listens on this machine, and forwards to a service of another one."""
 
-    def __init__(self, folder: NodeFolder, remote: Remote) -> None:
-        self._remote = remote
+    def __init__(self, folder: NodeFolder, remote: Remote, *, root_only: bool = False) -> None:
+        """Args: root_only: accept connections of this machine's root only, such as those of its engine."""
+        self._remote, self._root_only = remote, root_only
         self._connections = 0
         self.context = folder.context(server=False)
         self.context.set_alpn_protocols([remote.service])
@@ -143,6 +145,10 @@ class Egress:
             log.warning("connection to a machine refused", node=self._remote.node, service=self._remote.service)
             writer.transport.abort()
             return
+        if self._root_only and not await asyncio.to_thread(_is_of_root, writer):
+            log.warning("connection of another user refused", service=self._remote.service)
+            writer.transport.abort()
+            return
         self._connections += 1
         try:
             await _joined(reader, writer, self.connect, self._remote.service)
@@ -154,6 +160,12 @@ def _keep_alive(writer: asyncio.StreamWriter) -> None:
     connection = writer.get_extra_info("socket")
     for level, option, value in _KEEP_ALIVE:
         connection.setsockopt(level, option, value)
+
+
+def _is_of_root(writer: asyncio.StreamWriter) -> bool:
+    """Return whether a process of root has the other end, which has an owner only on this machine."""
+    owner = owner_of(writer.get_extra_info("peername")[:2], writer.get_extra_info("sockname")[:2])
+    return owner is not None and owner.inode != 0 and owner.uid == 0
 
 
 def _peer(tls: ssl.SSLObject) -> str:

@@ -20,7 +20,7 @@ AUTHORITY, CERTIFICATE, KEY, TOKEN = "ca.pem", "node.pem", "node.key.pem", "toke
 def protocol(service: str) -> str:
     """Return the ALPN protocol that this version offers for a service of another machine.
 
-    Args: service: `redis`, `logs`, `api` or `registry`.
+    Args: service: `redis`, `logs`, `api`, `builder` or `registry`.
     """
     return versions.protocol(f"knoll-{service}", __version__)
 

@@ -33,7 +33,7 @@ class OtherMachines:
         Args:
             own: name of this machine's node; empty on a single machine.
             folder: folder with this machine's certificate.
-            service: `logs` or `api`.
+            service: `logs`, `api` or `builder`.
         """
         self._redis, self._own, self._service = redis, own, service
         self._folder = NodeFolder(folder) if folder else None

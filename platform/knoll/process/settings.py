@@ -256,6 +256,8 @@ class AutoscalerSettings(CommonSettings, frozen=True, kw_only=True):
     """Port for other machines that leads to this process, for logs of instances; with `node`."""
     node_leads: bool = True
     """Whether this process may lead the platform; with `node`. Only machines that manage the engine's cluster may."""
+    registry: str = ""
+    """With `node`: `HOST:PORT` at which this machine's engine reaches the platform's registry."""
     places_ahead: Annotated[int, Meta(ge=0, le=256)] = 8
     """With `node`: number of free places in the engine's cluster for instances without resource requests (4 MB each),
     so that their start does not wait for a decision of the cluster; 0 makes none."""
@@ -343,7 +345,7 @@ class AgentSettings(CommonSettings, frozen=True, kw_only=True):
     """Port for the other machines, with mutual TLS; as published to them."""
     agent_services: str = ""
     """Comma-separated services of this machine for the others, each `NAME=HOST:PORT`; names are `redis`, `logs`,
-    `api` and `registry`."""
+    `api`, `builder` and `registry`."""
     agent_forwards: str = ""
     """Comma-separated services of other machines for this one, each `HOST:PORT=NAME@NODE/ADDRESS:PORT`."""
 
@@ -361,6 +363,12 @@ class BuilderSettings(CommonSettings, frozen=True, kw_only=True):
     """Timeout of a build, in seconds."""
     node_dir: Path | None = None
     """Folder with the certificate of this machine, one of several: `ca.pem`, `node.pem`, `node.key.pem`."""
+    registry: str = ""
+    """With `node`: `HOST:PORT` at which this machine's engine reaches the platform's registry."""
+    registry_url: str = ""
+    """URL of the platform's registry, on the machine that has it; its builder removes images there."""
+    registry_dir: Path | None = None
+    """Folder in which the builder asks the platform's registry, on the machine that has it, to collect garbage."""
     buildkit_socket: Path = Path("/run/buildkit/buildkitd.sock")
     """Socket of the BuildKit daemon, which only builds of this platform may use."""
     buildkit_image: str = ""

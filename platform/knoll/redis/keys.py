@@ -24,8 +24,8 @@ BUILD_TURNS = "knoll:build-turns"
 NAMESPACES_WITH_IMAGES = "knoll:namespaces-with-images"
 """Set: every namespace that has `built_images`."""
 
-PULLED_IMAGES = "knoll:pulled-images"
-"""Set: every reference by which an instance's image was pulled, until the image is removed from the engine."""
+REGISTRY_IMAGES = "knoll:registry-images"
+"""Set: ids of the images that the platform's registry has. Only on several machines."""
 
 REPORTS = "knoll:reports"
 """Channel: `reports.Report` of each activator, once a second unless it is empty."""
@@ -101,6 +101,19 @@ def build_log(namespace: str, name: str) -> str:
 def built_images(namespace: str) -> str:
     """Hash: images built in a namespace that the engine has, `<tag> <image id>` to `BuiltImage` as JSON."""
     return f"knoll:built-images:{namespace}"
+
+
+def pulled_images(node: str) -> str:
+    """Set: every reference by which an image was pulled on a machine, until it is removed from its engine.
+
+    Args: node: name of the machine; empty on a single one.
+    """
+    return f"knoll:pulled-images:{node}" if node else "knoll:pulled-images"
+
+
+def live_builder(host: str) -> str:
+    """String with expiry: exists while a builder runs. Only on several machines. Args: host: its host name."""
+    return f"knoll:builder:{host}"
 
 
 def request_log_answers(question: str) -> str:

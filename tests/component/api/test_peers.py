@@ -20,8 +20,10 @@ from api.app import create_app
 from api.auth import access
 from api.http import peers, server
 from api.http.connections import Connections
-from api.http.peers import Owner, Peers
+from api.http.peers import Peers
+from knoll.process import socket_owner
 from knoll.process.settings import ApiSettings
+from knoll.process.socket_owner import Owner
 from tests.component.api.conftest import Running, serving
 from tests.component.api.raw import connected
 from tests.doubles.memory_store import MemoryStore
@@ -128,13 +130,13 @@ def test_the_kernel_names_the_owner_of_a_connection(host: str, way: str) -> None
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.create_server((host, 0), family=family) as listener:
         with socket.create_connection(listener.getsockname()[:2]) as client:
-            owner = getattr(peers, way)(client.getsockname(), listener.getsockname())
+            owner = getattr(socket_owner, way)(client.getsockname(), listener.getsockname())
             assert owner == Owner(os.geteuid(), os.fstat(client.fileno()).st_ino)
             assert peers.is_held_here(owner)
             address = client.getsockname()
-        closed = getattr(peers, way)(address, listener.getsockname())
+        closed = getattr(socket_owner, way)(address, listener.getsockname())
         assert closed is None or closed.inode == 0
-    assert getattr(peers, way)((host, 1), (host, 2)) is None
+    assert getattr(socket_owner, way)((host, 1), (host, 2)) is None
 
 
 def test_a_connection_of_two_families_is_one() -> None:
@@ -145,7 +147,7 @@ def test_a_connection_of_two_families_is_one() -> None:
         server_end, seen = listener.accept()
         with server_end:
             assert seen[0].startswith("::ffff:")
-            owner = peers.owner_of(seen[:2], server_end.getsockname()[:2])
+            owner = socket_owner.owner_of(seen[:2], server_end.getsockname()[:2])
             assert owner == Owner(os.geteuid(), os.fstat(client.fileno()).st_ino)
 
 

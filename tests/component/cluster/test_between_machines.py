@@ -3,6 +3,9 @@
 import asyncio
 import contextlib
 import os
+import shutil
+import socket
+import subprocess
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -15,21 +18,25 @@ from api.controllers.reconciler import objects
 from api.http.metrics import ApiMetrics
 from api.resource.uploads import Uploads
 from builder.build import uploads
+from builder.images import other_engines
+from builder.images.other_engines import OtherEngines
 from knoll.auth import key_files
 from knoll.cluster.agent import Agent
 from knoll.cluster.node_folder import NodeFolder
 from knoll.messages.nodes import NODES, Node
+from knoll.process import admin
 from knoll.process.settings import AgentSettings, ApiSettings, BuilderSettings
 from knoll.redis.client import RedisClient
 from knoll.store.redis_store import RedisStore
 from knoll.tables.redis_tables import RedisTable
 from knoll.values import kinds
-from knoll.values.errors import SourceError
+from knoll.values.errors import RuntimeUnavailableError, SourceError
 from tests.component.api import test_machines
 from tests.component.api.conftest import Running, serving
 from tests.component.cluster.test_agent import running, secure
 from tests.component.cluster.test_forwarder import port_of
-from tests.conftest import free_port
+from tests.conftest import free_port, need
+from tests.images import image_name, remove_images
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.redis
@@ -43,6 +50,8 @@ class Site:
     redis: RedisClient
     second: NodeFolder
     folder: Path
+    pushed: list[str]
+    """Images that the builder of n1 was asked to push."""
 
     def builder(self, node: str = "n2") -> BuilderSettings:
         return BuilderSettings(
@@ -67,6 +76,27 @@ async def log_service() -> AsyncIterator[int]:
         yield port_of(server)
 
 
+@contextlib.asynccontextmanager
+async def builder_service(settings: BuilderSettings, pushed: list[str]) -> AsyncIterator[int]:
+    """What the builder of a machine serves to the others."""
+
+    async def push(image_id: str) -> None:
+        if image_id == "sha256:unknown":
+            raise RuntimeUnavailableError("no such image")
+        pushed.append(image_id)
+
+    async def ready() -> str:
+        return ""
+
+    stop = asyncio.Event()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        app = admin.app(ready, other_engines.routes(settings, push))
+        serving_task = asyncio.create_task(admin.serve(app, "", 0, stop, listener=listener))
+        yield int(listener.getsockname()[1])
+        stop.set()
+        await serving_task
+
+
 @pytest.fixture
 async def site(redis: RedisClient, tmp_path: Path) -> AsyncIterator[Site]:
     key_files.prepare(tmp_path / "keys")
@@ -80,7 +110,14 @@ async def site(redis: RedisClient, tmp_path: Path) -> AsyncIterator[Site]:
     )
     store = RedisStore(redis, keyring=settings.keyring)
     await authority.synchronise(store, settings.state_dir, datetime.now(UTC))
-    async with serving(store, settings, redis) as api, secure(api, redis) as url, log_service() as logs:
+    pushed: list[str] = []
+    builder = BuilderSettings(node="n1", node_dir=first.path, keys_dir=tmp_path / "keys" / "builder")
+    async with (
+        serving(store, settings, redis) as api,
+        secure(api, redis) as url,
+        log_service() as logs,
+        builder_service(builder, pushed) as images,
+    ):
         await test_machines.joined(api, first, "n1")
         await test_machines.joined(api, second, "n2")
         port, plain = free_port(), api.url.rpartition(":")[2]
@@ -89,14 +126,14 @@ async def site(redis: RedisClient, tmp_path: Path) -> AsyncIterator[Site]:
                 node_dir=first.path,
                 agent_api_url=url,
                 agent_port=port,
-                agent_services=f"api=127.0.0.1:{plain},logs=127.0.0.1:{logs}",
+                agent_services=f"api=127.0.0.1:{plain},logs=127.0.0.1:{logs},builder=127.0.0.1:{images}",
             )
         )
         table = RedisTable(redis, NODES, Node)
         await table.put("n1", Node("n1", "127.0.0.1", 0, port, 1.0, 1, "v1"))
         async with running(agent):
             await eventually(lambda: "n2" in agent.members, condition="the members")
-            yield Site(api, redis, second, tmp_path)
+            yield Site(api, redis, second, tmp_path, pushed)
     await store.close()
 
 
@@ -147,6 +184,48 @@ async def test_a_single_machine_asks_no_other(redis: RedisClient, tmp_path: Path
         await uploads.archive(settings, redis, "default", {"upload": {"id": f"sha256-{'0' * 64}"}})
     with pytest.raises(SourceError, match="is missing"):
         await uploads.archive(settings, redis, "default", {})
+
+
+@pytest.mark.docker
+async def test_a_builder_asks_which_images_another_engine_has_and_lets_it_push_them(site: Site) -> None:
+    need("DOCKER", shutil.which("docker") is not None)
+    name = image_name("between")
+    image_id = empty_image(name)
+    others = OtherEngines(site.builder(), site.redis)
+    try:
+        asked = [name, f"any@{image_id}", "no.example/absent:1", "NOT A NAME"]
+        images = await others.images(asked)
+        assert images.keys() == {name, f"any@{image_id}"}
+        for image in images[name] + images[f"any@{image_id}"]:
+            assert (image.id, image.node, image.repo_digests) == (image_id, "n1", ())
+        assert images[name][0].tagged > 1_700_000_000
+        await others.push("n1", image_id)
+        assert site.pushed == [image_id]
+        with pytest.raises(RuntimeUnavailableError, match="n1 cannot push sha256:unknown: no such image"):
+            await others.push("n1", "sha256:unknown")
+        with pytest.raises(RuntimeUnavailableError, match='the node "n9" does not respond'):
+            await others.push("n9", image_id)
+    finally:
+        await others.close()
+        remove_images(name)
+
+
+def empty_image(name: str) -> str:
+    """Make an image; returns its id."""
+    archive = bytes(10240)
+    made = subprocess.run(["docker", "import", "-", name], input=archive, capture_output=True, check=True)
+    return made.stdout.decode().strip()
+
+
+async def test_a_builder_with_other_keys_gets_no_images(site: Site, tmp_path: Path) -> None:
+    key_files.prepare(tmp_path / "other")
+    settings = BuilderSettings(node="n2", node_dir=site.second.path, keys_dir=tmp_path / "other" / "builder")
+    others = OtherEngines(settings, site.redis)
+    assert await others.images(["shop:1"]) == {}
+    with pytest.raises(RuntimeUnavailableError, match="Unauthorized"):
+        await others.push("n1", f"sha256:{'a' * 64}")
+    assert not site.pushed
+    await others.close()
 
 
 async def pod(site: Site, name: str, node: str) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 import socket
 import ssl
 from collections.abc import AsyncIterator
@@ -130,6 +131,21 @@ async def test_bytes_pass_both_ways(pair: Pair) -> None:
 async def _write(writer: asyncio.StreamWriter, data: bytes) -> None:
     writer.write(data)
     await writer.drain()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="a process of another user is started")
+async def test_a_port_for_root_refuses_other_users_of_this_machine(pair: Pair) -> None:
+    egress = Egress(pair.second, Remote("n1", "127.0.0.1", pair.ingress_port, "knoll-redis"), root_only=True)
+    read = "import socket, sys; print(socket.create_connection(('127.0.0.1', int(sys.argv[1]))).recv(5))"
+    async with await egress.start("127.0.0.1", 0) as server:
+        for user, received in ((0, b"b'echo:'\n"), (65534, b"")):
+            command = ["setpriv", f"--reuid={user}", "--clear-groups", "python3", "-c", read, str(port_of(server))]
+            process = await asyncio.create_subprocess_exec(
+                *command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL
+            )
+            output, _ = await asyncio.wait_for(process.communicate(), 30)
+            assert output.replace(b"b''\n", b"") == received, user
+    await eventually(lambda: not pair.ingress.connections, condition="no connection")
 
 
 async def test_the_end_of_a_connection_reaches_the_service(pair: Pair) -> None:

@@ -1,6 +1,7 @@
 """Image names that Builds cannot use: those of the platform, and base images of it and its recipes. Pure."""
 
 from knoll.values.image_reference import DEFAULT_REGISTRY, ImageReference
+from knoll.values.platform_registry import REPOSITORY
 
 BUILT_PREFIX = "knoll-built"
 """Name prefix under which the engine keeps built images."""
@@ -12,7 +13,9 @@ _DOCKER_HUB = frozenset({"", "docker.io", DEFAULT_REGISTRY, "registry-1.docker.i
 
 
 def reserved(image: ImageReference) -> bool:
-    """Whether the name is reserved: without a registry or on Docker Hub, which is the same."""
+    """Whether the name is reserved: on Docker Hub, which is also what no registry means, or in the platform's own."""
+    if image.path.partition("/")[0] == REPOSITORY:
+        return True
     if image.registry not in _DOCKER_HUB:
         return False
     path = image.path.removeprefix("library/")

@@ -120,6 +120,13 @@ def test_the_only_user_of_a_platform_may_ask_every_registry_unless_the_list_says
     assert problem(owner, "127.0.0.1:5000/x") == PRIVATE
 
 
+@pytest.mark.parametrize("path", ["knoll-images/knoll:x", "knoll-images/other@sha256:" + "a" * 64])
+def test_the_platforms_own_registry_is_closed_to_users_whatever_is_allowed(path: str) -> None:
+    for access in (ImageAccess(), tenant("*")):
+        with pytest.raises(ImageError, match="the platform's own registry"):
+            access.check_registry(f"127.0.0.1:7445/{path}", resolve)
+
+
 @given(st.lists(st.ip_addresses(), min_size=1, max_size=4))
 def test_a_name_passes_only_when_all_of_its_addresses_do(addresses: list[IPAddress]) -> None:
     access, reference = tenant(), "some.example:5000/x"

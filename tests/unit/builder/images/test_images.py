@@ -1,6 +1,8 @@
+from dataclasses import replace
+
 import pytest
 
-from builder.images.engine_images import LocalImage, PullPolicy, local_digest, order
+from builder.images.engine_images import LocalImage, PullPolicy, local_digest, newest, order
 
 BUILT = LocalImage("sha256:" + "a" * 64, ())
 PULLED = LocalImage("sha256:" + "b" * 64, ("golang@sha256:" + "c" * 64,))
@@ -39,3 +41,28 @@ def test_a_tag_is_looked_up_in_this_order(
 )
 def test_a_local_image_has_its_registrys_digest_or_its_id(repository: str, local: LocalImage, digest: str) -> None:
     assert local_digest(repository, local) == digest
+
+
+EARLY, LATE = (
+    replace(BUILT, tagged=1.0),
+    replace(PULLED, id="sha256:" + "d" * 64, repo_digests=(), tagged=2.0, node="n2"),
+)
+
+
+@pytest.mark.parametrize(
+    ("here", "elsewhere", "chosen"),
+    [
+        pytest.param(None, [], None, id="no engine has the name"),
+        pytest.param(BUILT, [], BUILT, id="the engine here has it"),
+        pytest.param(None, [LATE], LATE, id="another engine has it"),
+        pytest.param(EARLY, [LATE], LATE, id="another engine got it later"),
+        pytest.param(replace(EARLY, tagged=3.0), [LATE], replace(EARLY, tagged=3.0), id="the engine here got it later"),
+        pytest.param(PULLED, [replace(PULLED, node="n2")], PULLED, id="both pulled it"),
+        pytest.param(None, [replace(PULLED, node="n2")], None, id="another one pulled it: this one can as well"),
+        pytest.param(PULLED, [LATE], LATE, id="one that was built takes the name away from one that was pulled"),
+    ],
+)
+def test_a_name_on_several_engines_is_the_image_that_got_it_last(
+    here: LocalImage | None, elsewhere: list[LocalImage], chosen: LocalImage | None
+) -> None:
+    assert newest("golang", here, elsewhere) == chosen

@@ -41,6 +41,21 @@ def test_a_worker_is_dead_when_its_process_or_its_name_is_gone(
     assert is_dead(name, "here", listed, alive) is dead
 
 
+@pytest.mark.parametrize(
+    ("name", "alive", "live_hosts", "dead"),
+    [
+        pytest.param(worker_name("there", SEVEN, "q"), set(), {"there"}, False, id="the builder of its host runs"),
+        pytest.param(worker_name("there", SEVEN, "q"), {SEVEN}, set(), True, id="the builder of its host does not run"),
+        pytest.param(worker_name("here", SEVEN, "q"), {SEVEN}, set(), False, id="its process lives on this host"),
+        pytest.param(worker_name("here", SEVEN, "q"), set(), {"here"}, True, id="its process on this host is gone"),
+    ],
+)
+def test_on_several_machines_a_worker_is_dead_with_the_builder_of_its_host(
+    name: str, alive: set[Process], live_hosts: set[str], dead: bool
+) -> None:
+    assert is_dead(name, "here", {name}, alive, live_hosts) is dead
+
+
 def test_a_process_that_has_ended_is_not_alive_before_it_is_reaped() -> None:
     assert process(os.getpid()) == process(os.getpid())
     child = subprocess.Popen([sys.executable, "-c", ""])
