@@ -5,6 +5,7 @@ version is newer. Bodies are stored compressed, and recently used ones decoded a
 Services need little memory.
 """
 
+import sys
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -156,7 +157,9 @@ class Cache:
                 restored from an older file.
             packed: the body as the event contained it, if available.
         """
-        key = objects.key_of(resource, body)
+        _, namespace, name = objects.key_of(resource, body)
+        # An object's name is also that of its dependents: all share one string.
+        key = (resource, sys.intern(namespace), sys.intern(name))
         version = int(body["metadata"]["resourceVersion"])
         kept = self._kept[resource].get(key[1:])
         cached_version = kept[0] if kept is not None else self._removed.get(key, 0)
@@ -218,7 +221,7 @@ class Cache:
     def _index(self, key: ObjectKey, body: Json) -> None:
         owner = objects.controller_of(body)
         if owner:
-            self._owned.add(owner["uid"], key)
+            self._owned.add(sys.intern(owner["uid"]), key)
         if key[0] == kinds.ROUTE.id:
             for named in named_by(body):
                 self._routes_naming.add(named, key[2])

@@ -5,6 +5,7 @@ its own copy. The most recently used ones are also kept decoded, for readers tha
 """
 
 import asyncio
+import sys
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -54,10 +55,11 @@ class _Kept:
         own = meta.get("labels") or {}
         self.version = version
         self.data = data
-        self.uid: str = meta.get("uid") or ""
+        # An object's uid and name are also in its dependents: all share one string.
+        self.uid = sys.intern(meta.get("uid") or "")
         self.is_deleting = bool(meta.get("deletionTimestamp"))
         self.labels = tuple((name, own[name]) for name in labels if name in own)
-        self.owners = tuple(owners_in(body))
+        self.owners = tuple(map(sys.intern, owners_in(body)))
 
     def body(self, resource: str) -> Json:
         return decode(decompress(resource, self.data), self.version)
@@ -192,7 +194,9 @@ class Informer:
             self._drop(key)
             old = None
         before = None
-        if old is not None:
+        if old is None:
+            key = sys.intern(key)
+        else:
             self._unindex(key, old)
             before = self._body(key, old) if self._subscribers else None
         self._kept[key] = new
