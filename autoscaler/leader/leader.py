@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -22,7 +22,6 @@ from autoscaler.leader.placing import Placing
 from autoscaler.leader.registry import RevisionRegistry
 from autoscaler.leader.revision_watch import CONFIGURATION, RevisionWatch
 from autoscaler.leader.scaling_queue import ScalingQueue
-from autoscaler.link.cluster import preferred_node
 from autoscaler.link.protocol import InstanceReport
 from autoscaler.revisions.revision_scaler import RevisionScaler, ScalerDeps
 from autoscaler.revisions.usage import SYNC_SECONDS, UsageMeter
@@ -205,12 +204,9 @@ class Leader:
         """See `LeaderEnd`."""
         return self.registry.index.candidates()
 
-    def arming_node(self, uid: str, nodes: Sequence[str]) -> str:
+    def arming_nodes(self, uid: str, nodes: frozenset[str]) -> frozenset[str]:
         """See `LeaderEnd`."""
-        scaler = self.registry.by_uid[uid]
-        if self._nodes.claims is not None and scaler.claims:
-            return self._nodes.claims.node_of(scaler.key.partition("/")[0], scaler.claims) or ""
-        return preferred_node(uid, nodes)
+        return self._placing.admissible(self.registry.by_uid[uid], nodes)
 
     def instance_changed(self, revision: str) -> None:
         """See `LeaderEnd`."""

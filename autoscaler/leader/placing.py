@@ -151,6 +151,12 @@ class Placing:
                         if not instance.placed and self._placer.problem(instance.name):
                             self._on_shortage()
 
+    def admissible(self, scaler: RevisionScaler, nodes: frozenset[str]) -> frozenset[str]:
+        """Return which of several nodes may run an instance of a Revision."""
+        constraints = self._constraints(scaler)
+        allowed = nodes - constraints.excluded - constraints.unsuitable
+        return allowed if constraints.node is None else allowed & {constraints.node}
+
     # Commands of the handles; see `placed_instance.Assigner`
 
     def assign(self, assignment: Assignment, blueprint: Blueprint | None = None) -> InstanceReport | None:
@@ -190,7 +196,7 @@ class Placing:
         pinned = self.claims.node_of(_namespace(scaler.key), scaler.claims) if self.claims else None
         # Further instances are spread.
         preferred = scaler.asking_node if not scaler.instances else ""
-        return Constraints(pinned, self.excluded, self._unsuitable(scaler), preferred or None)
+        return Constraints(pinned, self.excluded, self._unsuitable(scaler), preferred or None, scaler.node_counts())
 
     def _unsuitable(self, scaler: RevisionScaler) -> frozenset[str]:
         """Return the nodes whose labels do not match what a Revision requires."""

@@ -5,11 +5,11 @@ restart.
 """
 
 import asyncio
-import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 
 from autoscaler.decision.armed_pool import ArmingCandidate
+from autoscaler.decision.arming_nodes import distribute
 from autoscaler.link.memory import MemoryLink
 from autoscaler.link.protocol import ArmedOffer, Blueprint, InstanceReport, LeaderEnd
 from autoscaler.link.tables import TableLink
@@ -36,6 +36,8 @@ class ClusterLink:
         self._own, self._memory, self._tables, self._schedulable = own, memory, tables, schedulable
         self._changed = asyncio.Event()
         self._leader: LeaderEnd | None = None
+        self._arming: Mapping[str, str] = {}
+        """uid of each Revision that may be armed to the node that does it."""
 
     async def synced(self) -> None:
         await self._tables.synced()
@@ -109,29 +111,29 @@ class ClusterLink:
             self._changed.clear()
             if self._leader is None:
                 continue
-            shares: dict[str, list[ArmingCandidate]] = {node: [] for node in self._schedulable()}
-            for candidate in self._candidates(len(shares)):
-                share = shares.get(self._leader.arming_node(candidate.uid, list(shares)))
-                if share is not None and len(share) < CANDIDATES_PER_NODE:
-                    share.append(candidate)
+            shares = self._shares()
             for node, candidates in shares.items():
                 self._tables.prepare(node, candidates)
             self._tables.prepare_only(shares)
 
-    def _own_candidates(self) -> Iterator[ArmingCandidate]:
-        nodes = self._schedulable()
-        for candidate in self._candidates(len(nodes)):
-            if self._leader is not None and self._leader.arming_node(candidate.uid, nodes) == self._own:
-                yield candidate
+    def _own_candidates(self) -> Iterable[ArmingCandidate]:
+        return self._shares().get(self._own, ())
+
+    def _shares(self) -> dict[str, list[ArmingCandidate]]:
+        """Return the Revisions of which each node arms an instance, those used last first."""
+        nodes = frozenset(self._schedulable())
+        shares: dict[str, list[ArmingCandidate]] = {node: [] for node in nodes}
+        if self._leader is None:
+            return shares
+        candidates = {candidate.uid: candidate for candidate in self._candidates(len(nodes))}
+        allowed = {uid: self._leader.arming_nodes(uid, nodes) for uid in candidates}
+        self._arming = distribute(allowed, nodes, self._arming or self._tables.prepared())
+        for uid, candidate in candidates.items():
+            share = shares.get(self._arming.get(uid, ""))
+            if share is not None and len(share) < CANDIDATES_PER_NODE:
+                share.append(candidate)
+        return shares
 
     def _candidates(self, nodes: int) -> Iterator[ArmingCandidate]:
         """Return the Revisions that some node may arm. Args: nodes: how many nodes there are."""
         return islice(self._leader.arming_candidates() if self._leader else (), CANDIDATES_PER_NODE * nodes)
-
-
-def preferred_node(uid: str, nodes: Sequence[str]) -> str:
-    """Return the node that arms an instance of a Revision; it changes for few Revisions when nodes join or leave.
-
-    Source: rendezvous hashing. Args: nodes: at least one.
-    """
-    return max(nodes, key=lambda node: hashlib.blake2b(f"{uid} {node}".encode(), digest_size=8).digest())

@@ -108,8 +108,8 @@ class LeaderEnd(Protocol):
         """Return the Revisions of which an instance may be armed, those used last first."""
         ...
 
-    def arming_node(self, uid: str, nodes: Sequence[str]) -> str:
-        """Return which of several nodes arms an instance of a Revision, given its uid; empty for none of them."""
+    def arming_nodes(self, uid: str, nodes: frozenset[str]) -> frozenset[str]:
+        """Return which of several nodes may arm an instance of a Revision, given its uid."""
         ...
 
     def instance_changed(self, revision: str) -> None:

@@ -137,6 +137,11 @@ class TableLink:
         recent = tuple(RecentRevision(each.uid, each.last_used) for each in candidates)
         self._preparations.put(node, Preparation(self._warm, recent))
 
+    def prepared(self) -> dict[str, str]:
+        """Return the node of each Revision that one was asked to arm, by uid."""
+        entries = self._preparations.values.items()
+        return {candidate.uid: node for node, entry in entries for candidate in entry.candidates}
+
     def prepare_only(self, nodes: Iterable[str]) -> None:
         """Have all other nodes prepare nothing: they get no new instances."""
         for node in self._preparations.values.keys() - set(nodes):

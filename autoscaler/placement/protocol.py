@@ -5,8 +5,8 @@ decides. A binding is the counterpart of a Pod's `spec.nodeName`: once an instan
 ends.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from autoscaler.decision.capacity import ResourceRequest
@@ -24,6 +24,8 @@ class Constraints:
     """Nodes whose labels do not match what the Revision requires."""
     preferred: str | None = None
     """A node that is chosen among equal free places; None for no preference."""
+    instances: Mapping[str, int] = field(default_factory=dict)
+    """How many instances of the Revision each node has, if any: nodes with fewer come first."""
 
 
 ANYWHERE = Constraints()

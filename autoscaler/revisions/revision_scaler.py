@@ -1,5 +1,6 @@
 """Scales one Revision: takes reports, decides how many instances it runs, and starts, idles and drains them."""
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
@@ -295,6 +296,10 @@ class RevisionScaler:
     def armed_count(self) -> int:
         """How many instances are armed for it; they count as none."""
         return self._deps.armed_count(self.uid)
+
+    def node_counts(self) -> Counter[str]:
+        """Return how many instances each node has; none on a single machine."""
+        return Counter(each.node for each in self.instances.values() if each.node and each.state not in ENDING)
 
     def idle_instances(self) -> list[IdleInstance]:
         """Return the idle instances: they do not count towards the scale, and use no more than memory."""

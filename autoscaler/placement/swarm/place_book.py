@@ -218,13 +218,22 @@ class PlaceBook:
         return min(allowed, key=lambda name: (counts[name], name), default="")
 
     def _free(self, claim: Claim) -> Place | None:
-        """Return the best free place for an instance: on the node that it prefers, else where most are free."""
+        """Return the best free place for an instance.
+
+        That is one on a node with few instances of its Revision, on the node that it prefers, or where most are free.
+        """
         fitting = [place for place in self._places.values() if not place.instance and self._fits(place, claim)]
         if not fitting:
             return None
         free = Counter(place.machine for place in fitting)
         preferred = self.cluster.names.get(claim.constraints.preferred or "", "")
-        return min(fitting, key=lambda place: (place.machine != preferred, -free[place.machine], place.machine))
+        siblings = {self.cluster.names.get(name, ""): count for name, count in claim.constraints.instances.items()}
+
+        def order(place: Place) -> tuple[int, bool, int, str]:
+            machine = place.machine
+            return siblings.get(machine, 0), machine != preferred, -free[machine], machine
+
+        return min(fitting, key=order)
 
     def _fits(self, place: Place, claim: Claim) -> bool:
         if place.state not in PLACED or place.size != claim.size:

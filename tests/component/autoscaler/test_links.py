@@ -1,7 +1,7 @@
 """The contract between leader and node, in memory and over tables in Redis."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager
 from typing import Protocol, TypeVar
 from urllib.parse import urlsplit
@@ -58,8 +58,8 @@ class RecordingLeader:
     def arming_candidates(self) -> Iterator[ArmingCandidate]:
         return iter(self.candidates)
 
-    def arming_node(self, uid: str, nodes: Sequence[str]) -> str:
-        return nodes[0]
+    def arming_nodes(self, uid: str, nodes: frozenset[str]) -> frozenset[str]:
+        return frozenset(sorted(nodes)[:1])
 
     def instance_changed(self, revision: str) -> None:
         self.changed.append(revision)

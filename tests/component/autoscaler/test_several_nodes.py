@@ -8,8 +8,8 @@ import msgspec
 import pytest
 import structlog
 
+from autoscaler.decision.arming_nodes import distribute
 from autoscaler.kubelet.registration import NodeNameTakenError
-from autoscaler.link.cluster import preferred_node
 from autoscaler.roles import cluster_node
 from knoll.messages.assignments import ASSIGNMENTS
 from knoll.messages.members import MEMBERS
@@ -619,7 +619,8 @@ async def at_zero_and_armed_on(cluster: Cluster, node: str) -> str:
         machine.armed_instances = 3
     await cluster.start()
     names = (f"r{number}-00001" for number in range(100))
-    name = next(name for name in names if preferred_node(f"uid-{name}", list(cluster.machines)) == node)
+    nodes = list(cluster.machines)
+    name = next(name for name in names if distribute({f"uid-{name}": nodes}, nodes, {})[f"uid-{name}"] == node)
     key = await cluster.apply(name, annotations={"autoscaling.knative.dev/window": "1s"})
     leader = cluster.leader.node
     assert leader is not None

@@ -1,5 +1,7 @@
 """Placement by Docker Swarm: the same tests for a Swarm in memory and a real one of three machines."""
 
+from collections import Counter
+
 import pytest
 
 from autoscaler.decision.capacity import ResourceRequest
@@ -25,6 +27,15 @@ async def test_places_are_made_ahead_and_an_instance_without_requests_takes_one_
         leader.placer.place("a-2", NOTHING, Constraints(preferred=node))
         assert leader.bound.keys() == {"a-1", "a-2"}, "also one that may be on another node"
         await eventually(lambda: _ran(swarm_stage, 5), 60, "two more places")
+
+
+async def test_instances_of_one_revision_are_spread(swarm_stage: Stage) -> None:
+    async with leading(swarm_stage.leader(ahead=9)) as leader:
+        await eventually(lambda: _ran(swarm_stage, 9), 60, "nine places")
+        for number in range(6):
+            counts = Counter(leader.bound.values())
+            leader.placer.place(f"a-{number}", NOTHING, Constraints(preferred="n1", instances=counts))
+        assert Counter(leader.bound.values()) == {"n1": 2, "n2": 2, "n3": 2}
 
 
 async def test_requests_fill_the_nodes_and_the_shortage_is_reported(swarm_stage: Stage) -> None:

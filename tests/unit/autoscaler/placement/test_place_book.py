@@ -23,6 +23,7 @@ CONSTRAINTS = st.builds(
     node=st.none() | st.sampled_from(NAMES),
     excluded=st.frozensets(st.sampled_from(NAMES), max_size=2),
     preferred=st.none() | st.sampled_from(NAMES),
+    instances=st.dictionaries(st.sampled_from(NAMES), st.integers(1, 2)),
 )
 
 
