@@ -13,8 +13,6 @@ from knoll.values.errors import StoreForbiddenError, StoreUnavailableError
 log = structlog.get_logger()
 T = TypeVar("T")
 
-GATHER_SECONDS = 0.002
-"""Changes within this time are written together."""
 CHECK_SECONDS = 30.0
 """Interval at which the table is compared with what was written: Redis may have lost it."""
 
@@ -26,7 +24,8 @@ class Outbox(Generic[T]):
         self._table = table
         self.values: dict[str, T] = {}
         """By field: the values that are written or pending."""
-        self._pending = PendingKeys[str](GATHER_SECONDS)
+        self._pending = PendingKeys[str]()
+        """Written at once, because cold starts wait for it; changes during a write are written together after it."""
         self._version = 0
 
     def put(self, field: str, value: T) -> None:

@@ -47,8 +47,8 @@ class LinkTables:
     def of(cls, redis: RedisClient) -> "LinkTables":
         """Return the tables of a platform."""
         return cls(
-            RedisTable(redis, ASSIGNMENTS, Assignment),
-            RedisTable(redis, MEMBERS, Member),
+            RedisTable(redis, ASSIGNMENTS, Assignment, prompt=True),
+            RedisTable(redis, MEMBERS, Member, prompt=True),
             RedisTable(redis, PREPARATIONS, Preparation),
             RedisTable(redis, CLAIMS, ClaimPlace),
         )

@@ -17,7 +17,7 @@ from typing import Any
 from knoll.redis import address
 from knoll.redis.connection import RESPONSE_SECONDS, Argument, RedisConnection, Reply, open_connection, packed
 from knoll.redis.reply_errors import UnknownScriptError, translated
-from knoll.redis.streams import GATHER_SECONDS, SILENCE_SECONDS, StreamMultiplexer
+from knoll.redis.streams import GATHER_SECONDS, PROMPT_GATHER_SECONDS, SILENCE_SECONDS, StreamMultiplexer
 from knoll.redis.subscriptions import Subscription, Subscriptions
 from knoll.values.errors import KnollError
 
@@ -55,9 +55,10 @@ class RedisClient:
         self._connection: RedisConnection | None = None
         self._opening: asyncio.Task[RedisConnection] | None = None
         self._subscriptions = Subscriptions(lambda on_push: self._open(on_push=on_push))
-        self.streams = StreamMultiplexer(
-            partial(self._open, response_seconds=SILENCE_SECONDS + RESPONSE_SECONDS), gather_seconds
-        )
+        open_streams = partial(self._open, response_seconds=SILENCE_SECONDS + RESPONSE_SECONDS)
+        self.streams = StreamMultiplexer(open_streams, gather_seconds)
+        self.prompt_streams = StreamMultiplexer(open_streams, PROMPT_GATHER_SECONDS)
+        """For streams whose every entry matters at once; on a connection of their own."""
 
     async def execute(self, *command: Argument) -> Reply:
         """Execute a command."""
@@ -131,6 +132,7 @@ class RedisClient:
         if self._opening is not None:
             self._opening.cancel()
         await self.streams.aclose()
+        await self.prompt_streams.aclose()
         await self._subscriptions.aclose()
         if self._connection is not None:
             self._connection.end("the client was closed")

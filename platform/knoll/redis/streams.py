@@ -15,6 +15,8 @@ GATHER_SECONDS = 0.005
 """Pause after each reply."""
 CONTROL_GATHER_SECONDS = 0.02
 """The same for processes that are not on the data path: an apply is a burst of writes within tens of milliseconds."""
+PROMPT_GATHER_SECONDS = 0.001
+"""The same where a cold start waits for the second entry: leader and nodes exchange several within milliseconds."""
 SILENCE_SECONDS = 10.0
 """Interval at which a reader without entries is notified."""
 BATCH = 256

@@ -77,10 +77,13 @@ class RedisTable(Generic[T]):
     So they do while Redis does not permit it: calls raise StoreForbiddenError.
     """
 
-    def __init__(self, redis: RedisClient, name: str, entry: type[T], *, history: int = HISTORY) -> None:
+    def __init__(
+        self, redis: RedisClient, name: str, entry: type[T], *, history: int = HISTORY, prompt: bool = False
+    ) -> None:
         """
         Args:
             redis: made by `client.connect`; stays the caller's.
+            prompt: follow it through the client's `prompt_streams`.
             name: of the table.
             entry: type of its values.
             history: changes kept.
@@ -88,6 +91,7 @@ class RedisTable(Generic[T]):
         self._redis = redis
         self._name = name
         self._history = history
+        self._streams = redis.prompt_streams if prompt else redis.streams
         self._encode = msgspec.json.Encoder(order="sorted").encode
         self._decode = msgspec.json.Decoder(entry).decode
         self._keys = [keys.table(name), keys.table_version(name), keys.table_changes(name)]
@@ -107,7 +111,7 @@ class RedisTable(Generic[T]):
     async def follow(self) -> AsyncIterator[Reset[T] | FieldChange[T]]:
         tip: int | None = None
         last: StreamEntry | None = None
-        reader = self._redis.streams.reader(self._keys[2], "0-0")
+        reader = self._streams.reader(self._keys[2], "0-0")
         backoff, doubtful = Backoff(), True
         try:
             while True:
