@@ -106,7 +106,8 @@ bench-scale-rate: setup redis images ## the highest rate of applies, beside an e
 bench-redis-failover: setup redis ## fail-overs of a Redis with replicas, and what a write costs; the partitions need root
 	@$(PYTHON) -m bench.redis_failover $(BENCH_ARGS)
 
-bench-machines: setup engine ## three machines on this one, root only: placement by Docker Swarm; BENCH_ARGS='--rounds 1'
+bench-machines: setup engine redis dnsmasq nftables images ## three machines on this one, root only; BENCH_ARGS='--only remote,wake'
+	@scripts/tools.sh bench
 	@$(PYTHON) -m bench.machines $(BENCH_ARGS)
 
 lock: setup ## regenerate requirements/*.txt from pyproject.toml; LOCK_ARGS=--upgrade for the newest versions

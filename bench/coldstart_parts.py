@@ -20,16 +20,29 @@ NETWORK_OPTIONS = ("--subnet", "10.213.0.0/16", "--ip-range", "10.213.0.0/18")
 SERVER = """package main
 
 import (
+	"fmt"
 	"io"
 	"net/http"
+	"strconv"
 )
 
 func main() {
-	http.ListenAndServe(":8080", http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+	http.ListenAndServe(":8080", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if steps, err := strconv.Atoi(r.URL.RawQuery); err == nil {
+			x := uint64(1)
+			for ; steps > 0; steps-- {
+				x ^= x << 13
+				x ^= x >> 7
+				x ^= x << 17
+			}
+			fmt.Fprint(w, x)
+			return
+		}
 		io.WriteString(w, "hello")
 	}))
 }
 """
+"""Responds at once, or with a number in the query after as many steps of computation."""
 REQUEST = b"GET / HTTP/1.1\r\nHost: bench\r\nConnection: close\r\n\r\n"
 
 Samples = dict[str, list[float]]

@@ -123,7 +123,7 @@ class Platform:
             writer.close()
         if not head.startswith(b"HTTP/1.1 200"):
             raise SystemExit(f"{host} responded with {head[:200]!r}")
-        return now - began, now - connected, _parts(head.decode(errors="replace"))
+        return now - began, now - connected, timing_parts(head.decode(errors="replace"))
 
     async def _ready_url(self, name: str) -> str:
         status = (await self.call("GET", f"{SERVICES}/{name}")).get("status") or {}
@@ -132,7 +132,8 @@ class Platform:
         return str(status["url"]) if ready else ""
 
 
-def _parts(head: str) -> dict[str, float]:
+def timing_parts(head: str) -> dict[str, float]:
+    """Return the seconds of each part of `Server-Timing`."""
     header = re.search(r"(?im)^server-timing:(.*)$", head)
     parts = re.findall(r"([\w-]+)\s*;[^,]*?dur=([\d.]+)", header[1] if header else "")
     return {name: float(value) / 1000 for name, value in parts}

@@ -1,9 +1,5 @@
-"""Placement on three simulated machines, each with its own engine (`tests/machines.py`); needs root.
+"""The rate at which Docker Swarm places reservations, beside plain containers, and what its managers use afterwards."""
 
-`python -m bench.machines`, or `--only placement`. Each measurement prints its `RESULT` lines.
-"""
-
-import argparse
 import asyncio
 import os
 import statistics
@@ -18,8 +14,8 @@ from autoscaler.placement.swarm.placer import SwarmPlacer
 from autoscaler.placement.swarm.places import PlaceOptions
 from autoscaler.placement.swarm.services import platform_label
 from autoscaler.runtime.docker.engine import Engine
-from bench.lib.stopping import stoppable
-from tests.machines import Machines, machines
+from bench.machines.figures import Figure
+from tests.machines import SITE, Machines
 from tests.waiting import eventually
 
 PLATFORM = "bench-machines"
@@ -102,7 +98,7 @@ def engine_seconds() -> list[float]:
     ticks = os.sysconf("SC_CLK_TCK")
     seconds = []
     for file in Path("/proc").glob("[0-9]*/comm"):
-        if file.read_text().strip() == "dockerd" and "knoll-lab" in (file.parent / "cmdline").read_text():
+        if file.read_text().strip() == "dockerd" and str(SITE.folder) in (file.parent / "cmdline").read_text():
             fields = (file.parent / "stat").read_text().rpartition(")")[2].split()
             seconds.append((int(fields[11]) + int(fields[12])) / ticks)
     return sorted(seconds)
@@ -115,7 +111,7 @@ async def idle_cpu() -> list[float]:
     return [(after - each) / IDLE_SECONDS * 100 for each, after in zip(before, engine_seconds(), strict=True)]
 
 
-async def placement(lab: Machines, rounds: int, count: int) -> None:
+async def placement(lab: Machines, rounds: int, count: int) -> list[Figure]:
     """Measure reservations beside plain containers, and the CPU time of managers once all are placed."""
     engines = [Engine(machine.socket) for machine in lab]
     images = set()
@@ -139,21 +135,7 @@ async def placement(lab: Machines, rounds: int, count: int) -> None:
         idle += share
     for engine in engines:
         await engine.close()
-    print(f"RESULT machines.placement_rate_vs_plain {statistics.median(ratios):.2f} x")
-    print(f"RESULT machines.idle_manager_cpu {max(idle):.1f} %")
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="bench.machines", description=__doc__)
-    parser.add_argument("--only", default="placement", help="measurements, separated by commas (%(default)s)")
-    parser.add_argument("--rounds", type=int, default=2, help="rounds of each measurement (%(default)s)")
-    parser.add_argument("--count", type=int, default=200, help="containers of each kind in a round (%(default)s)")
-    options = parser.parse_args()
-    with stoppable(), machines(3) as lab:
-        lab.form_swarm(managers=3)
-        if "placement" in options.only.split(","):
-            asyncio.run(placement(lab, options.rounds, options.count))
-
-
-if __name__ == "__main__":
-    main()
+    return [
+        Figure("machines.placement_rate_vs_plain", statistics.median(ratios), "ratio"),
+        Figure("machines.manager_idle_percent", max(idle), "%"),
+    ]

@@ -1,10 +1,9 @@
-"""Requests to an instance of another machine beside requests to a local instance: `python -m bench.relay`.
+"""Requests to an instance of another machine beside requests to a local instance.
 
 Two activators relay requests over mutual TLS. The CPU time of both activators and of the app under the same load is
 divided by the number of requests; latency is measured at a fixed rate.
 """
 
-import argparse
 import asyncio
 import tempfile
 from contextlib import AbstractContextManager
@@ -16,8 +15,8 @@ import uvloop
 
 from activator.sync.node_certificate import AUTHORITY, CERTIFICATE, KEY
 from bench.lib import load
-from bench.lib.load import result
 from bench.lib.stage import HOST, LOAD_CORE, PROXY_CORE, Activator, Stage, free_port
+from bench.machines.figures import Figure
 from knoll.auth import certificates
 from knoll.messages.endpoints import Endpoint
 from knoll.messages.nodes import NODES, Node
@@ -61,7 +60,7 @@ def script(stage: Stage, host: str) -> Path:
     return file
 
 
-def cpu(stage: Stage, activators: list[Activator], rounds: int) -> None:
+def cpu(stage: Stage, activators: list[Activator], rounds: int) -> Figure:
     """Measure the CPU time of a request on both paths."""
     pids = [pid for activator in activators for pid in activator.workers()] + [stage.app_pid]
     costs: dict[str, list[float]] = {LOCAL: [], REMOTE: []}
@@ -75,12 +74,11 @@ def cpu(stage: Stage, activators: list[Activator], rounds: int) -> None:
                 measured.append(used / (rate.per_second * 3))
     local, remote = (median(costs[host]) * 1e6 for host in (LOCAL, REMOTE))
     print(f"CPU time of a request: {local:.1f} us here, {remote:.1f} us through the relay")
-    result(
-        "machines.relay_cpu_vs_local", median(b / a for a, b in zip(costs[LOCAL], costs[REMOTE], strict=True)), "ratio"
-    )
+    ratio = median(through / here for here, through in zip(costs[LOCAL], costs[REMOTE], strict=True))
+    return Figure("machines.relay_cpu_vs_local", ratio, "ratio")
 
 
-def latency(activators: list[Activator], rounds: int) -> None:
+def latency(activators: list[Activator], rounds: int) -> Figure:
     """Measure the latency that the relay adds at a fixed rate."""
     seen: dict[str, list[float]] = {LOCAL: [], REMOTE: []}
     for _ in range(rounds):
@@ -88,24 +86,21 @@ def latency(activators: list[Activator], rounds: int) -> None:
             measured.append(load.percentile(uvloop.run(load.paced(activators[0].port, 1000, 3, host=host)), 0.5))
     local, remote = (median(measured) * 1000 for measured in seen.values())
     print(f"median at 1000/s: {local:.2f} ms here, {remote:.2f} ms through the relay")
-    result("machines.relay_added_p50_ms", remote - local, "ms")
+    return Figure("machines.relay_added_p50_ms", remote - local, "ms")
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=5, help="rounds of each measurement")
-    parser.add_argument("--only", default="", help="cpu or latency")
-    options = parser.parse_args()
+def measure(rounds: int) -> list[Figure]:
+    """Measure both. Args: rounds: of each measurement."""
     with tempfile.TemporaryDirectory() as directory:
         stage = Stage(Path(directory))
         try:
             stage.start()
-            _measure(stage, options.rounds, options.only)
+            return _measure(stage, rounds)
         finally:
             stage.close()
 
 
-def _measure(stage: Stage, rounds: int, only: str) -> None:
+def _measure(stage: Stage, rounds: int) -> list[Figure]:
     authority = certificates.new_authority(datetime.now(UTC))
     relays = {name: free_port() for name in NAMES}
     asyncio.run(publish_nodes(stage, relays))
@@ -118,14 +113,4 @@ def _measure(stage: Stage, rounds: int, only: str) -> None:
         return stage.activator(core, KNOLL_NODE=name, KNOLL_RELAY_PORT=str(relays[name]), KNOLL_NODE_DIR=str(folder))
 
     with node("n1", PROXY_CORE) as first, node("n2", LOAD_CORE) as second:
-        if only in ("", "cpu"):
-            cpu(stage, [first, second], rounds)
-        if only in ("", "latency"):
-            latency([first, second], rounds)
-
-
-if __name__ == "__main__":
-    from activator.frontend.listeners import raise_file_limit
-
-    raise_file_limit()
-    main()
+        return [cpu(stage, [first, second], rounds), latency([first, second], rounds)]

@@ -1,0 +1,1 @@
+"""Figures of a platform on several machines; see machines.md."""
