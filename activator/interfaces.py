@@ -13,6 +13,10 @@ from activator.wire.read_scheduler import ReadScheduler
 from knoll.messages.endpoints import StartTiming
 
 
+class NotRunThereError(ConnectionError):
+    """The node of an instance does not run it: it has ended, or that node has not read of its start yet."""
+
+
 class UpstreamConnection(Protocol):
     """A connection to an instance, or one HTTP/2 stream of it, while it carries a request."""
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from activator.backend.http1_upstream import Http1Pool, Http1Upstream
-from activator.interfaces import ProxiedRequest
+from activator.interfaces import NotRunThereError, ProxiedRequest
 from activator.wire.callback_guard import guarded, report_error
 from activator.wire.chunked import chunk, last_chunk
 from activator.wire.http1_heads import CHUNKED
@@ -188,7 +188,7 @@ class RelayUpstream(Http1Upstream):
             if verb is Verb.BUSY:
                 exchange.not_taken(busy=True)
             else:
-                exchange.connection_refused(OSError(text or "its node does not run it"))
+                exchange.connection_refused(OSError(text) if text else NotRunThereError("its node does not run it"))
 
     def _end(self, exchange: ProxiedRequest, rest: bytes) -> None:
         if rest[:1] != MARK[:1]:

@@ -13,6 +13,8 @@ from knoll.messages.endpoints import Endpoint, RevisionEndpoints
 from knoll.messages.routing import RequestPolicy
 
 FOREVER = float("inf")
+REFUSED_SECONDS = 0.04
+"""How long an instance is skipped after its first refused connection; doubled each time, up to 1 s."""
 BUSY_SECONDS = 0.02
 """How long an instance of another node is skipped after that node had no slot for a request."""
 OFFER_SECONDS = 0.002
@@ -184,13 +186,13 @@ class RevisionBackend:
         if any(endpoint.node for endpoint in self.endpoints.values()):
             self._resize()
 
-    def suspend(self, endpoint: Backend) -> None:
-        """Skip an endpoint that refused a connection, for longer each time."""
+    def suspend(self, endpoint: Backend, seconds: float = REFUSED_SECONDS) -> None:
+        """Skip an endpoint that refused a connection, for longer each time. Args: seconds: the first time."""
         if endpoint.suspended:
             return
         endpoint.suspended = True
+        self._host.call_later(min(1.0, seconds * 2**endpoint.failures), self._resume, endpoint)
         endpoint.failures += 1
-        self._host.call_later(min(1.0, 0.02 * 2**endpoint.failures), self._resume, endpoint)
         self._resize()
 
     def _resume(self, endpoint: Backend) -> None:

@@ -9,7 +9,7 @@ percent of the time of a request. States and transitions are specified in `state
 import structlog
 
 from activator.backend.revision import RevisionBackend
-from activator.interfaces import Backend, ProxiedRequest
+from activator.interfaces import Backend, NotRunThereError, ProxiedRequest
 from activator.request import local_responses, timing
 from activator.request.states import IDLE, QUEUED, SENT, STREAMING, TUNNEL
 from activator.request.tunnel import Tunnel
@@ -23,6 +23,8 @@ log = structlog.get_logger()
 
 RETRY_CONNECT_SECONDS = 10.0
 """How long a request is retried while instances refuse connections, before it gets a 502."""
+UNREAD_SECONDS = 0.002
+"""Delay before the second attempt at an instance that its node does not know: it may read of it a moment later."""
 
 FOREVER = float("inf")
 
@@ -186,7 +188,10 @@ class Exchange(Tunnel):
             return
         self._queue_again()
         revision.breaker.requeue(self)
-        revision.suspend(endpoint)
+        if isinstance(error, NotRunThereError):
+            revision.suspend(endpoint, UNREAD_SECONDS)
+        else:
+            revision.suspend(endpoint)
         self._leave(endpoint)
 
     def not_taken(self, *, busy: bool) -> None:
