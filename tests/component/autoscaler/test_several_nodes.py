@@ -18,6 +18,7 @@ from knoll.resources.disruption import EVICTED
 from knoll.values import kinds
 from tests.component.autoscaler.cluster import Cluster, Machine, cluster_on
 from tests.component.autoscaler.conftest import AutoscalerHarness
+from tests.doubles.fake_runtime import FakeRuntime
 from tests.waiting import eventually
 
 THREE = {"autoscaling.knative.dev/min-scale": "3", "autoscaling.knative.dev/initial-scale": "3"}
@@ -225,6 +226,7 @@ async def test_a_second_process_with_the_name_of_a_node_waits_for_the_end_of_the
 
     await eventually(registered, condition="the second one has the name")
     await second.stop()
+    await FakeRuntime(second.engine).destroy()  # it may run instances by now
 
 
 async def test_a_node_of_a_distant_version_neither_registers_nor_leads(
