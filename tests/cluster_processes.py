@@ -13,12 +13,12 @@ import contextlib
 import ctypes
 import json
 import os
-import subprocess
 import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -35,16 +35,14 @@ from knoll.redis.client import connected
 from knoll.redis.encryption import Keyring
 from knoll.store.redis_store import RedisStore
 from knoll.values.errors import KnollError
+from tests.cluster_redis import OneRedis, ReplicatedRedis, spawn
 from tests.e2e.armed import is_armed
 from tests.machines import Machine, Machines
 from tests.waiting import eventually
 
 Redis = Literal["one", "replicas"]
-GATEWAY_PORT, RELAY_PORT, REDIS_PORT, SENTINEL_PORT = 8080, 7444, 6379, 26379
-PRIMARY = "knoll"
-DOWN_AFTER = 1500
-"""Milliseconds without a response after which a sentinel considers a server down."""
-START_SECONDS = 60.0
+GATEWAY_PORT, RELAY_PORT = 8080, 7444
+START_SECONDS = 120.0
 NAMESPACE = "default"
 _PREFIX = "10.201"
 _CLONE_NEWNET = 0x40000000
@@ -100,7 +98,7 @@ class ClusterNode:
             sys.executable, "-m", "knoll.cli", "up", "--data", str(self.folder), "--platform", self.cluster.platform,
             "--redis-url", self.cluster.redis.url, "--redis-users", "--keep-instances", "--verbose",
         ]  # fmt: skip
-        _spawn(self.machine, "up", *again, *command, env={**os.environ, **self.cluster.settings(self)})
+        spawn(self.machine, "up", *again, *command, env={**os.environ, **self.cluster.settings(self)})
 
     def stop(self) -> None:
         """End its processes in order; instances keep running, and so does its Redis."""
@@ -152,101 +150,14 @@ class ClusterNode:
         return is_armed(container, lambda *arguments: self.machine.docker(*arguments, check=False).stdout)
 
 
-class OneRedis:
-    """One server, on the first machine."""
-
-    def __init__(self, machines: Machines, keys: Path) -> None:
-        self._first, self._keys = machines[1], keys
-
-    @property
-    def url(self) -> str:
-        return f"redis://{self._first.address}:{REDIS_PORT}/0"
-
-    def start(self, machine: Machine) -> None:
-        """Start what the machine runs of it, unless it runs."""
-        if machine is not self._first or _runs(machine, "redis-server"):
-            return
-        folder = machine.folder / "redis"
-        folder.mkdir(exist_ok=True)
-        _spawn(
-            machine, "redis", "redis-server",
-            *("--bind", machine.address, "--port", str(REDIS_PORT), "--dir", str(folder)),
-            *("--save", "", "--appendonly", "yes", "--appendfsync", "always", "--hz", "2"),
-            *("--aclfile", str(self._keys / key_files.ACL)),
-        )  # fmt: skip
-
-    async def is_ready(self) -> bool:
-        return True
-
-
-class ReplicatedRedis:
-    """A server and a sentinel on each machine; configured as in docs/how-to/redis-replicas/compose.yaml."""
-
-    def __init__(self, machines: Machines, keys: Path) -> None:
-        self._machines, self._folder = machines, keys.parent / "redis-group"
-        self._folder.mkdir()
-        key_files.write_group(keys, self._folder)
-        lines = (self._folder / ".env").read_text().splitlines()
-        self._passwords = dict(line.split("=", 1) for line in lines)
-
-    @property
-    def url(self) -> str:
-        sentinels = ",".join(f"{machine.address}:{SENTINEL_PORT}" for machine in self._machines)
-        return f"redis+sentinel://{sentinels}/0?master={PRIMARY}&sentinel_users=yes"
-
-    def start(self, machine: Machine) -> None:
-        """Start what the machine runs of it, unless it runs. A promotion changes the configuration of before."""
-        if _runs(machine, "redis-server"):
-            return
-        server, sentinel = machine.folder / "redis", machine.folder / "sentinel"
-        if not server.exists():
-            server.mkdir()
-            sentinel.mkdir()
-            (server / "redis.conf").write_text(self._server(machine, server))
-            (sentinel / "sentinel.conf").write_text(self._sentinel(machine, sentinel))
-        _spawn(machine, "redis", "redis-server", str(server / "redis.conf"))
-        _spawn(machine, "sentinel", "redis-server", str(sentinel / "sentinel.conf"), "--sentinel")
-
-    async def is_ready(self) -> bool:
-        """Whether all servers replicate, so that the loss of any is survived."""
-        password = self._passwords["SENTINEL_PASSWORD"]
-        command = ["-p", str(SENTINEL_PORT), "--user", "sentinel", "-a", password, "--no-auth-warning"]
-        states = set()
-        for machine in self._machines:
-            arguments = ["redis-cli", "-h", machine.address, *command, "SENTINEL", "MASTER", PRIMARY]
-            lines = (await asyncio.to_thread(machine.run, *arguments, check=False)).stdout.splitlines()
-            state = dict(zip(lines[::2], lines[1::2], strict=False))
-            states.add((state.get("num-slaves"), state.get("num-other-sentinels"), state.get("flags")))
-        others = str(len(self._machines.all) - 1)
-        return states == {(others, others, "master")}
-
-    def _server(self, machine: Machine, folder: Path) -> str:
-        first = self._machines[1]
-        follows = "" if machine is first else f"replicaof {first.address} {REDIS_PORT}\n"
-        return (
-            f"bind {machine.address}\nport {REDIS_PORT}\ndir {folder}\n"
-            'appendonly yes\nappendfsync always\nsave ""\nhz 2\nmaxmemory-policy noeviction\n'
-            "min-replicas-to-write 1\nmin-replicas-max-lag 5\nrepl-diskless-sync-delay 0\n"
-            f"aclfile {self._folder}/servers.acl\n"
-            f"masteruser replica\nmasterauth {self._passwords['REPLICA_PASSWORD']}\n{follows}"
-        )
-
-    def _sentinel(self, machine: Machine, folder: Path) -> str:
-        password = self._passwords["SENTINEL_PASSWORD"]
-        return (
-            f"bind {machine.address}\nport {SENTINEL_PORT}\ndir {folder}\naclfile {self._folder}/sentinels.acl\n"
-            f"sentinel monitor {PRIMARY} {self._machines[1].address} {REDIS_PORT} 2\n"
-            f"sentinel down-after-milliseconds {PRIMARY} {DOWN_AFTER}\nsentinel failover-timeout {PRIMARY} 10000\n"
-            f"sentinel auth-user {PRIMARY} sentinel\nsentinel auth-pass {PRIMARY} {password}\n"
-            f"sentinel sentinel-user sentinel\nsentinel sentinel-pass {password}\n"
-        )
-
-
 @dataclass
 class Cluster:
     """A platform on several machines."""
 
     platform: str
+    machines: Machines
+    images: Sequence[str]
+    """Images that all machines have, in addition to the platform's own."""
     keys: Path
     """Folder with the keys of all processes."""
     redis: OneRedis | ReplicatedRedis
@@ -286,20 +197,50 @@ class Cluster:
         return ready[0].api()
 
     async def apply(self, *bodies: Mapping[str, Any]) -> None:
-        """Apply objects, as `kubectl apply --server-side` does."""
-        async with await self.api() as api:
-            for body in bodies:
-                response = await api.patch(
-                    path_of(body), content=json.dumps(body), params={"fieldManager": "tests", "force": "true"},
-                    headers={"Content-Type": "application/apply-patch+yaml"},
-                )  # fmt: skip
-                assert response.is_success, response.text
+        """Apply objects, as `kubectl apply --server-side` does; again while the API is not available."""
+        parameters = {"fieldManager": "tests", "force": "true"}
+        headers = {"Content-Type": "application/apply-patch+yaml"}
+        for body in bodies:
+            await self._send("PATCH", path_of(body), content=json.dumps(body), params=parameters, headers=headers)
+
+    async def delete(self, *bodies: Mapping[str, Any]) -> None:
+        """Delete objects."""
+        for body in bodies:
+            await self._send("DELETE", path_of(body))
+
+    async def _send(self, method: str, path: str, **options: Any) -> None:
+        async def sent() -> bool:
+            response = await self.request(method, path, **options)
+            if response.is_error and not (method == "DELETE" and response.status_code == 404):
+                raise RuntimeError(response.text)
+            return True
+
+        await eventually(sent, START_SECONDS, f"{method} {path}")
+
+    async def request(self, method: str, path: str, **options: Any) -> httpx.Response:
+        """Call an API that is ready. Raises: AssertionError: it is not available, or asks to try again."""
+        try:
+            async with await self.api() as api:
+                response = await api.request(method, path, **options)
+        except httpx.TransportError as error:
+            raise AssertionError(repr(error)) from error
+        try_again = response.status_code >= 500 or response.status_code in (409, 429)
+        assert not try_again, response.text
+        return response
 
     async def wait_ready(self, *services: str, within: float = 60.0) -> None:
         """Wait until Services are Ready."""
-        async with await self.api() as api:
-            for name in services:
-                await eventually(lambda name=name: _is_ready(api, name), within, f"{name} is Ready")  # type: ignore[misc]
+        for name in services:
+            await eventually(partial(self._is_ready, name), within, f"{name} is Ready")
+
+    async def _is_ready(self, name: str) -> bool:
+        body = (await self.request("GET", f"/{_SERVING}/namespaces/{NAMESPACE}/services/{name}")).json()
+        status = body.get("status", {})
+        if status.get("observedGeneration") != body["metadata"]["generation"]:
+            return False
+        conditions = {each["type"]: each for each in status.get("conditions", ())}
+        assert conditions.get("Ready", {}).get("status") == "True", conditions.get("Ready")
+        return True
 
     def instances(self, service: str = "") -> dict[str, list[str]]:
         """Return the running instances of each machine that is on, according to its engine.
@@ -324,8 +265,7 @@ class Cluster:
 
     async def registered(self) -> set[str]:
         """Return the nodes that are Ready, according to the API."""
-        async with await self.api() as api:
-            listed = (await api.get("/api/v1/nodes")).json()["items"]
+        listed = (await self.request("GET", "/api/v1/nodes")).json()["items"]
         return {
             node["metadata"]["name"] for node in listed
             if any(each["type"] == "Ready" and each["status"] == "True" for each in node["status"]["conditions"])
@@ -369,7 +309,7 @@ async def platform_on(
     keys = machines[1].site.folder / "keys"
     key_files.prepare(keys)
     server = OneRedis(machines, keys) if redis == "one" else ReplicatedRedis(machines, keys)
-    cluster = Cluster("cluster", keys, server, environment)
+    cluster = Cluster("cluster", machines, images, keys, server, environment)
     cluster.nodes = {machine.number: ClusterNode(machine, cluster) for machine in machines}
     with inside(machines):
         for machine in machines:
@@ -468,27 +408,6 @@ async def _certify(cluster: Cluster) -> None:
         folder = NodeFolder(node.machine.folder / "certificate")
         certificate = certificates.issue_node(issued, node.name, folder.request(node.name), datetime.now(UTC))
         folder.keep(issued.certificate_pem, certificate, "no agent uses it")
-
-
-async def _is_ready(api: httpx.AsyncClient, name: str) -> bool:
-    body = (await api.get(f"/{_SERVING}/namespaces/{NAMESPACE}/services/{name}")).json()
-    status = body.get("status", {})
-    if status.get("observedGeneration") != body["metadata"]["generation"]:
-        return False
-    conditions = {each["type"]: each for each in status.get("conditions", ())}
-    ready = conditions.get("Ready", {})
-    assert ready.get("status") == "True", ready
-    return True
-
-
-def _spawn(machine: Machine, name: str, *command: str, **options: Any) -> None:
-    """Start a command on a machine, whose output is appended to a file on its disk."""
-    with (machine.folder / f"{name}.log").open("ab") as log:
-        machine.spawn(*command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, **options)
-
-
-def _runs(machine: Machine, program: str) -> bool:
-    return machine.run("pgrep", "-x", program, check=False).returncode == 0
 
 
 def _enter(namespace: int) -> None:

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from activator.frontend.listeners import raise_file_limit
 from bench import redis_failover
 from bench.lib.stopping import stoppable
-from bench.machines import cold_start, relay
+from bench.machines import cold_start, powercut, relay
 from bench.machines.cluster import ClusterClient, platform
 from bench.machines.figures import Figure, table
 from bench.machines.placement import placement
@@ -34,7 +34,7 @@ ON_PLATFORM: dict[str, tuple[Part, int]] = {
     "throughput": (throughput, 5),
 }
 """Parts that share one platform, each with its usual number of rounds."""
-NAMES = (*ALONE, "placement", *ON_PLATFORM)
+NAMES = (*ALONE, "placement", *ON_PLATFORM, "powercut")
 
 
 def main() -> None:
@@ -61,6 +61,9 @@ def main() -> None:
         if parts := [name for name in ON_PLATFORM if name in only]:
             with machines(MACHINES) as lab:
                 asyncio.run(_on_platform(lab, parts, options.rounds, figures))
+        if "powercut" in only:
+            print("== powercut", flush=True)
+            figures += powercut.measure(options.rounds or powercut.CUTS)
 
 
 async def _on_platform(lab: Machines, parts: Sequence[str], rounds: int | None, figures: list[Figure]) -> None:

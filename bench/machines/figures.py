@@ -12,6 +12,12 @@ BOUNDS = {
     "machines.relay_added_p50_ms": "<= 0.5",
     "machines.three_vs_one": ">= 2.7",
     "machines.failover_lost_writes": "<= 0",
+    "machines.powercut_withdrawn_p95_s": "<= 4",
+    "machines.powercut_back_p95_s": "<= 6",
+    "machines.powercut_healed_p95_s": "<= 10",
+    "machines.powercut_lost_writes": "<= 0",
+    "machines.powercut_repeatable_5xx": "<= 0",
+    "machines.powercut_shared_slots": "<= 0",
     "machines.placement_rate_vs_plain": ">= 0.8",
     "machines.manager_idle_percent": "<= 15",
 }

@@ -5,12 +5,14 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"os"
 	"os/signal"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -72,6 +74,15 @@ func serve() {
 		millis, _ := strconv.Atoi(r.FormValue("sleep"))
 		time.Sleep(time.Duration(millis) * time.Millisecond)
 		fmt.Fprintln(w, os.Getenv("HOSTNAME"))
+	})
+	var inside atomic.Int32
+	http.HandleFunc("/work", func(w http.ResponseWriter, r *http.Request) { // the host, and how many requests it has
+		now := inside.Add(1)
+		defer inside.Add(-1)
+		io.Copy(io.Discard, r.Body)
+		millis, _ := strconv.Atoi(r.URL.Query().Get("sleep"))
+		time.Sleep(time.Duration(millis) * time.Millisecond)
+		fmt.Fprintln(w, os.Getenv("HOSTNAME"), now)
 	})
 	http.HandleFunc("/facts", facts)
 	http.HandleFunc("/file", func(w http.ResponseWriter, r *http.Request) { // what it holds, or why it cannot be read
