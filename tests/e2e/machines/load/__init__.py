@@ -21,7 +21,7 @@ def service(name: str, annotations: Mapping[str, str], **container: Any) -> dict
     """Return a Service of the program. Args: annotations: of its Revision. container: more fields of its container."""
     of_program = {"image": TAG, "command": ["python", "-c", PROGRAM.read_text()], **container}
     probe = {"readinessProbe": {"httpGet": {"path": "/"}}}
-    spec = {"timeoutSeconds": 10, "containers": [{**probe, **of_program}]}
+    spec = {"timeoutSeconds": 20, "containers": [{**probe, **of_program}]}
     return {
         "apiVersion": "serving.knative.dev/v1",
         "kind": "Service",
