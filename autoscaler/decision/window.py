@@ -62,20 +62,21 @@ class Window:
         """
         if self._first is None:
             return 0.0
-        if self._is_empty(now):
+        last = self._newest
+        if last < self._begins or now / BUCKET_SECONDS - last > self.seconds + 1:
             self._sums = array("d")
             self._first = None
             return 0.0
         newest = math.floor(now / BUCKET_SECONDS)
-        if self._newest == newest - 1:
-            newest -= 1  # not reported yet
+        if last == newest - 1:
+            newest = last  # not reported yet
         length = max(1, min(math.ceil(seconds), newest - math.floor(self._first) + 1))
         inside = self._sums[max(0, newest - length + 1 - self._begins) : max(0, newest + 1 - self._begins)]
         if not exponential:
             return round(sum(inside) / length, _DIGITS)
         smoothing = max(1 - (1 - _PRECISION) ** (1 / max(1, math.ceil(seconds))), _LEAST_SMOOTHING)
         inside.reverse()
-        age = max(0, newest - self._newest)
+        age = max(0, newest - last)
         weighted = (value * smoothing * (1 - smoothing) ** (age + back) for back, value in enumerate(inside))
         return round(math.fsum(weighted), _DIGITS)
 

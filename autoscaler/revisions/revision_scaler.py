@@ -389,7 +389,7 @@ class RevisionScaler:
 
     def ready_count(self) -> int:
         """Return how many instances take requests."""
-        return sum(instance.state is LifecycleState.READY for instance in self.instances.values())
+        return len([1 for instance in self.instances.values() if instance.state is LifecycleState.READY])
 
     def serves_steadily(self) -> bool:
         """Return whether an instance is ready that has no failure."""
