@@ -45,10 +45,15 @@ class RemoteEndpoint(UpstreamEndpoint):
         self._reported = True
 
     def sweep(self, now: float) -> None:
-        """Let an old report fade: without a request there is no new one, and without doubt there is no request."""
+        """Let an old report fade: without a request there is no new one, and without doubt there is no request.
+
+        Refused connections are forgotten likewise: a connection that succeeds belongs to the node, not to the instance.
+        """
         if not self._reported:
             self.others //= 2
         self._reported = False
+        if not self.suspended:
+            self.failures //= 2
 
     def forward(self, exchange: ProxiedRequest, fresh: bool = False) -> None:
         if exchange.ticket[0] != exchange.generation:

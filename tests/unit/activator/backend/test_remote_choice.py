@@ -83,6 +83,17 @@ def test_a_report_counts_the_requests_of_others_and_fades(reports: list[int], ow
     assert endpoint.others == 0
 
 
+def test_refused_connections_are_forgotten_unless_the_instance_still_refuses() -> None:
+    endpoint = RemoteEndpoint(Nodes(lambda *_: False, lambda: None), "default/a", "a-1", "n2", 0)
+    endpoint.failures, endpoint.suspended = 6, True
+    endpoint.sweep(0.0)
+    assert endpoint.failures == 6
+    endpoint.suspended = False
+    for expected in (3, 1, 0, 0):
+        endpoint.sweep(0.0)
+        assert endpoint.failures == expected
+
+
 @given(times=st.lists(st.floats(0, 10), max_size=30))
 def test_each_node_gets_a_report_at_most_ten_times_a_second(times: list[float]) -> None:
     endpoint = UpstreamEndpoint("a-1", "", 0, 0, lambda _: pytest.fail("no HTTP/2"))
