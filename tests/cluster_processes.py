@@ -86,7 +86,7 @@ class ClusterNode:
     def http(self, service: str = "", **options: Any) -> httpx.AsyncClient:
         """A client of its gateway. Args: service: whose host all requests have."""
         headers = {"Host": host_of(service)} if service else {}
-        return httpx.AsyncClient(base_url=self.gateway, timeout=60, headers=headers, **options)
+        return httpx.AsyncClient(base_url=self.gateway, headers=headers, **{"timeout": 60, **options})
 
     def start(self) -> None:
         """Start the processes of a machine that is switched on."""
@@ -128,7 +128,7 @@ class ClusterNode:
     async def is_ready(self) -> bool:
         """Whether its API and its gateway respond."""
         try:
-            async with self.api() as api, self.http() as gateway:
+            async with self.api() as api, self.http(timeout=5) as gateway:
                 if (await api.get("/readyz")).status_code != 200:
                     return False
                 await gateway.get("/", headers={"Host": "unknown.example.com"})
