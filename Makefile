@@ -47,7 +47,7 @@ demo: setup kubectl up ## all of the above, then the walkthrough, step by step
 	@$(PYTHON) scripts/walkthrough.py
 
 test: setup redis dnsmasq nftables registry chromium qemu images ## all tests; PYTEST_ARGS='tests/unit -k traffic' for some, WORKERS=0 for one process
-	@scripts/base-images.sh node:22-slim registry:2.8.3
+	@scripts/base-images.sh node:22-slim
 	@$(PYTHON) -m pytest --numprocesses $(WORKERS) $(PYTEST_ARGS)
 
 # Tracing doubles the CPU time of the unit tests, so `make test` is not traced, and other tests are not measured.

@@ -14,7 +14,7 @@ from tests.machines import Machine
 ROOT = Path(__file__).parents[1]
 IMAGE = os.environ.get("KNOLL_TEST_IMAGE", "knoll")
 """The platform's image."""
-IMAGES = (IMAGE, "redis:8", BUILDKIT_IMAGE, "registry:2.8.3")
+IMAGES = (IMAGE, "redis:8", BUILDKIT_IMAGE)
 SECONDS = 300
 """Longest time that a command may take."""
 

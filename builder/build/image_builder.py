@@ -172,7 +172,8 @@ class ImageBuilder:
         """Return an image of the engine; one of another engine is pulled first."""
         if self.registry is None:
             return await asyncio.to_thread(self._find, name)
-        local = await asyncio.to_thread(self._find, name, await self.registry.others.images([name]))
+        elsewhere = await self.registry.others.images([name])
+        local = await asyncio.to_thread(self._find, name, elsewhere.by_reference)
         if local and local.node:
             await self.registry.fetch(local.id)
         return local

@@ -121,14 +121,17 @@ class DigestResolver:
             registry_secrets.read(self._store, meta["namespace"], spec),
             access_of(self._store, self._built, meta["namespace"]),
         )
+        elsewhere = await self._registry.others.images(_images(spec)) if self._registry else None
+        by_reference = elsewhere.by_reference if elsewhere else None
         try:
-            elsewhere = await self._registry.others.images(_images(spec)) if self._registry else None
-            images, local = await asyncio.to_thread(self._look_up, access, spec, credentials.credentials, elsewhere)
+            images, local = await asyncio.to_thread(self._look_up, access, spec, credentials.credentials, by_reference)
             if self._registry:
                 # Before the Revision is pinned to it: any machine may start the first instance.
                 for image in local:
                     await self._registry.provide(image.id)
         except ImageError as error:
+            if elsewhere and elsewhere.silent:
+                raise RuntimeUnavailableError(f"{', '.join(elsewhere.silent)} may have it: {error}") from error
             return builds.Resolution(meta["uid"], error=f"{error}{credentials.hint}")
         except (RuntimeUnavailableError, StoreUnavailableError):
             raise

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -15,6 +15,7 @@ from starlette.routing import Route
 
 from builder.images.engine_images import EngineImages, LocalImage, engine_at
 from knoll.auth import process_tokens
+from knoll.cluster.node_folder import NodeFolderError
 from knoll.cluster.other_machines import OtherMachines, RemoteService
 from knoll.process.settings import BuilderSettings
 from knoll.redis.client import RedisClient
@@ -25,10 +26,19 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
-ASK_SECONDS = 3.0
-"""How long another machine may take to say what its engine has; one that does not respond has no image."""
+ASK_SECONDS = 5.0
+"""How long another machine may take to say what its engine has."""
 MAX_REFERENCES = 100
 _SUBJECT = "engine images"
+
+
+@dataclass(frozen=True, slots=True)
+class ImagesElsewhere:
+    """What other engines have."""
+
+    by_reference: Mapping[str, Sequence[LocalImage]]
+    silent: tuple[str, ...] = ()
+    """Machines that run and did not respond."""
 
 
 class OtherEngines:
@@ -38,17 +48,22 @@ class OtherEngines:
         self._keyring = settings.keyring
         self._machines = OtherMachines(redis, settings.node, settings.node_dir, "builder")
 
-    async def images(self, references: Iterable[str]) -> dict[str, list[LocalImage]]:
-        """Return the images of other engines by reference. Raises: StoreUnavailableError."""
+    async def images(self, references: Iterable[str]) -> "ImagesElsewhere":
+        """Return the images of other engines. Raises: RuntimeUnavailableError, StoreUnavailableError."""
         asked = list(dict.fromkeys(references))[:MAX_REFERENCES]
-        answers = await asyncio.gather(*(self._of(machine, asked) for machine in await self._machines.all()))
+        try:
+            machines = await self._machines.all()
+        except NodeFolderError as error:
+            raise RuntimeUnavailableError(f"other machines cannot be asked: {error}") from error
+        answers = await asyncio.gather(*(self._of(machine, asked) for machine in machines))
         merged: dict[str, list[LocalImage]] = {}
         for images in answers:
-            for reference, image in images.items():
+            for reference, image in (images or {}).items():
                 merged.setdefault(reference, []).append(image)
-        return merged
+        silent = [machine.name for machine, images in zip(machines, answers, strict=True) if images is None]
+        return ImagesElsewhere(merged, tuple(silent))
 
-    async def _of(self, machine: RemoteService, references: Sequence[str]) -> Mapping[str, LocalImage]:
+    async def _of(self, machine: RemoteService, references: Sequence[str]) -> Mapping[str, LocalImage] | None:
         import httpx  # only where there are several machines
 
         try:
@@ -58,7 +73,7 @@ class OtherEngines:
             return msgspec.json.decode(response.content, type=dict[str, LocalImage])
         except (httpx.HTTPError, OSError, KnollError, msgspec.MsgspecError) as error:
             log.warning("images of a machine unknown", node=machine.name, error=str(error) or type(error).__name__)
-            return {}
+            return None
 
     async def push(self, node: str, image_id: str) -> None:
         """Let the builder of a machine push an image to the platform's registry.

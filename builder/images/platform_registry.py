@@ -42,7 +42,7 @@ class PlatformRegistry:
         if await asyncio.to_thread(has_image, self._settings.docker_socket, image_id):
             return await self.push(image_id)
         reference = f"{REPOSITORY}@{image_id}"
-        for image in (await self.others.images([reference])).get(reference, ()):
+        for image in (await self.others.images([reference])).by_reference.get(reference, ()):
             return await self.others.push(image.node, image_id)
         raise RuntimeUnavailableError(f"neither the platform's registry nor a machine that responds has {image_id}")
 

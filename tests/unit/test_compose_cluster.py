@@ -91,8 +91,14 @@ def test_the_registry_is_on_no_network_of_instances_or_builds_and_publishes_no_p
     assert service["read_only"]
 
 
+def test_the_registry_is_switched_off_unless_the_operator_chooses_it() -> None:
+    assert CLUSTER["registry"]["profiles"] == CLUSTER["registry-port"]["profiles"] == ["registry"]
+    for name in ("builder", "autoscaler"):
+        assert CLUSTER[name]["environment"]["KNOLL_REGISTRY"] == "${KNOLL_REGISTRY:-}"
+
+
 def test_only_the_first_machine_has_the_registry() -> None:
-    assert NODE["registry"] == {"profiles": ["first-machine"]}
+    assert NODE["registry"] == {"scale": 0}
     assert NODE["builder"]["environment"]["KNOLL_REGISTRY_URL"] == ""
     assert protocol("registry") not in agent.targets(NODE["agent"]["environment"]["KNOLL_AGENT_SERVICES"])
     assert protocol("registry") in agent.targets(CLUSTER["agent"]["environment"]["KNOLL_AGENT_SERVICES"])

@@ -132,7 +132,8 @@ def address_problems(address: str, engine: Json, settings: Mapping[str, str]) ->
     for port, udp in _ports(engine, settings):
         if problem := port_problem(address, port, udp=udp):
             yield problem
-    if problem := port_problem(LOOPBACK, bundle.port(settings, "KNOLL_REGISTRY_PORT")):
+    registry_port = bundle.port(settings, "KNOLL_REGISTRY_PORT")
+    if settings.get("KNOLL_REGISTRY") and (problem := port_problem(LOOPBACK, registry_port)):
         yield problem
 
 

@@ -194,9 +194,9 @@ async def test_a_builder_asks_which_images_another_engine_has_and_lets_it_push_t
     others = OtherEngines(site.builder(), site.redis)
     try:
         asked = [name, f"any@{image_id}", "no.example/absent:1", "NOT A NAME"]
-        images = await others.images(asked)
+        images = (await others.images(asked)).by_reference
         assert images.keys() == {name, f"any@{image_id}"}
-        for image in images[name] + images[f"any@{image_id}"]:
+        for image in (*images[name], *images[f"any@{image_id}"]):
             assert (image.id, image.node, image.repo_digests) == (image_id, "n1", ())
         assert images[name][0].tagged > 1_700_000_000
         await others.push("n1", image_id)
@@ -221,7 +221,7 @@ async def test_a_builder_with_other_keys_gets_no_images(site: Site, tmp_path: Pa
     key_files.prepare(tmp_path / "other")
     settings = BuilderSettings(node="n2", node_dir=site.second.path, keys_dir=tmp_path / "other" / "builder")
     others = OtherEngines(settings, site.redis)
-    assert await others.images(["shop:1"]) == {}
+    assert (await others.images(["shop:1"])).silent == ("n1",)
     with pytest.raises(RuntimeUnavailableError, match="Unauthorized"):
         await others.push("n1", f"sha256:{'a' * 64}")
     assert not site.pushed
