@@ -8,6 +8,8 @@ from knoll.cluster import bundle, engine_cli
 from knoll.values.json import Json
 
 PLATFORM_LABEL, PROJECT_LABEL = "knoll.dev/platform", "com.docker.compose.project"
+NUMBER_LABEL = "com.docker.compose.container-number"
+"""Of the containers that Compose starts, and of no image."""
 
 
 def remove_platform(platform: str, image: str) -> None:
@@ -47,7 +49,11 @@ def remove_files(home: Path) -> None:
 
 
 def _listed(command: str, more: str, platform: str, label: str) -> list[str]:
-    return engine_cli.run(command, more, "--quiet", "--filter", f"label={label}={platform}").decode().split()
+    filters = ["--filter", f"label={label}={platform}"]
+    if command == "ps" and label == PROJECT_LABEL:
+        # Compose labels images that it builds, too, so this command's own container has the label of the project.
+        filters += ["--filter", f"label={NUMBER_LABEL}"]
+    return engine_cli.run(command, more, "--quiet", *filters).decode().split()
 
 
 def _remove(command: Sequence[str], names: Sequence[str]) -> None:

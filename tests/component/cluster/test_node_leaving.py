@@ -76,6 +76,10 @@ async def test_a_machine_is_drained_before_everything_on_it_is_removed(
     assert calls.index("stop ps-1 ps-2") < calls.index("rm --force --volumes ps-1 ps-2")
     assert {"network rm network-1 network-2", "volume rm volume-1 volume-2", "swarm leave"} <= set(calls)
     assert all("=shop" in line for line in calls if "--filter" in line)
+    # The container in which the command runs has the labels of the image, but Compose has not started it.
+    by_project = [line for line in calls if line.startswith("ps") and "compose.project=shop" in line]
+    assert by_project
+    assert all("label=com.docker.compose.container-number" in line for line in by_project)
     assert calls[-1] == "swarm leave"
     assert not await asyncio.to_thread(home.exists)
     assert "knoll node rm n2" in result.output
