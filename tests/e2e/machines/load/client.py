@@ -19,6 +19,8 @@ from websockets.exceptions import ConnectionClosed
 
 BODY = b"x" * 65_536
 SLOW_SECONDS, RARE_SECONDS, MESSAGE_SECONDS = 3, 9, 0.1
+SOCKET_SECONDS = 12
+"""How long a WebSocket is kept open: less than `timeoutSeconds`, which ends it without a close frame."""
 GOING_AWAY = (1000, 1001)
 """Close codes that ask a client to connect again."""
 
@@ -74,7 +76,8 @@ async def messages(host: str, gateway: str, stop: asyncio.Event, result: Result)
         try:
             options: dict[str, Any] = {"host": address, "port": int(port), "open_timeout": 60, "compression": None}
             async with connect(f"ws://{host}/", **options) as tunnel:
-                while not stop.is_set():
+                opened = time.time()
+                while not stop.is_set() and time.time() - opened < SOCKET_SECONDS:
                     began = time.time()
                     await tunnel.send("hello")
                     assert await asyncio.wait_for(tunnel.recv(), 10) == "hello"
