@@ -15,15 +15,18 @@ import subprocess
 import sys
 import tempfile
 import time
+import uuid
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 from typing import Any
 
+from autoscaler.link.cluster import CANDIDATES_PER_NODE
 from bench.lib.fleet import cpu_seconds, memory_kib
 from bench.lib.stopping import stoppable
 from knoll.cli.up import redis_command
+from knoll.messages.assignments import PREPARATIONS, Preparation, RecentRevision
 from knoll.messages.endpoints import ENDPOINTS, RevisionEndpoints
 from knoll.messages.nodes import NODES, Node
 from knoll.messages.routing import ROUTING, RouteEntry
@@ -41,7 +44,8 @@ REVISIONS, EACH = 20, 10
 INSTANCES = REVISIONS * EACH
 PACE = 1 / 100
 """Seconds between two Revisions for each node: all nodes share this machine, and none may miss its heartbeats."""
-IDLE_SECONDS, REPORT_SECONDS, ROUTES = 20.0, 15.0, 10
+IDLE_SECONDS, REPORT_SECONDS = 20.0, 15.0
+ROUTES, CHANGES = 10, 20
 UP_SECONDS, READY_SECONDS = 300.0, 600.0
 
 
@@ -164,6 +168,17 @@ async def started(simulation: Simulation, redis: RedisClient, nodes: int) -> Cos
     return cost
 
 
+async def prepared(simulation: Simulation, redis: RedisClient) -> Cost:
+    """Return what it costs that one node is to arm other Revisions, `CHANGES` times."""
+    table = RedisTable(redis, PREPARATIONS, Preparation)
+    before = await simulation.cost(redis)
+    for change in range(CHANGES):
+        recent = tuple(RecentRevision(str(uuid.uuid4()), float(change)) for _ in range(CANDIDATES_PER_NODE))
+        await table.put("n1", Preparation(0, recent))
+    await asyncio.sleep(5)
+    return (await simulation.cost(redis)).since(before)
+
+
 async def acknowledged(redis: RedisClient, nodes: int) -> float:
     """Return the median seconds until all activators have acknowledged a changed Route."""
     table, seconds = RedisTable(redis, ROUTING, RouteEntry), []
@@ -211,6 +226,8 @@ async def measure(nodes: int) -> dict[str, Any]:
             await asyncio.sleep(5)
             running = await idle(simulation, redis)
             print(f"with {INSTANCES} instances, each second: {running.per(running.at)}")
+            preparing = await prepared(simulation, redis)
+            print(f"each change of what a node arms: {preparing.per(CHANGES)}")
             seconds = await acknowledged(redis, nodes)
             print(f"a Route is acknowledged by all activators after {seconds * 1000:.0f} ms")
             reporting = await reported(simulation, redis)
@@ -225,6 +242,7 @@ async def measure(nodes: int) -> dict[str, Any]:
         "leader_ms_per_instance": starting.cpu["leader"] / INSTANCES * 1000,
         "node_ms_per_instance": starting.cpu["nodes"] / INSTANCES / nodes * 1000,
         "sent_kib_per_instance": starting.sent_bytes / INSTANCES / 1024,
+        "sent_kib_per_preparation": preparing.sent_bytes / CHANGES / 1024,
         "acknowledged_ms": seconds * 1000,
         "leader_reports_percent": (reporting.cpu["leader"] / reporting.at) * 100,
     }
