@@ -3,7 +3,6 @@
 `bench/powercut.py` measures how long it takes; here the numbers count.
 """
 
-import os
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -23,8 +22,6 @@ pytestmark = [pytest.mark.docker, pytest.mark.machines, pytest.mark.redis]
 
 @pytest.fixture(scope="module")
 def lab() -> Iterator[Machines]:
-    if os.environ.get("POWER_CUTS") != "1":
-        pytest.skip("it takes some minutes: POWER_CUTS=1")
     need("MACHINES", available())
     need("DOCKER", docker_runs())
     with tempfile.TemporaryDirectory() as folder:
