@@ -1,5 +1,6 @@
 """Platforms on several machines of `tests/machines.py`, set up with the commands that a user types."""
 
+import concurrent.futures
 import os
 import shutil
 import subprocess
@@ -95,8 +96,22 @@ def begin_cluster(first: Shell) -> None:
 
 def join(first: Shell, machine: Machine) -> Shell:
     """Let a new machine join the platform, with the command that the first one prints."""
-    shell = Shell(machine)
-    line = first("knoll", "node", "join-command", cwd=first.folder).strip().removesuffix("sudo sh")
-    home = str(machine.folder / "knoll")
-    shell("sh", "-c", f"{line} sh", KNOLL_HOME=home, KNOLL_NODE_NAME=machine.name)
+    (shell,) = join_all(first, [machine])
     return shell
+
+
+def join_all(first: Shell, joining: Sequence[Machine], *options: str) -> list[Shell]:
+    """Let new machines join the platform at the same time, with one command that the first one prints.
+
+    Args: options: of `knoll node join-command`.
+    """
+    line = first("knoll", "node", "join-command", *options, cwd=first.folder).strip().removesuffix("sudo sh")
+
+    def joined(machine: Machine) -> Shell:
+        shell = Shell(machine)
+        shell.folder = machine.folder / "knoll"
+        shell("sh", "-c", f"{line} sh", KNOLL_HOME=str(shell.folder), KNOLL_NODE_NAME=machine.name)
+        return shell
+
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        return list(pool.map(joined, joining))

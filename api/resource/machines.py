@@ -6,11 +6,14 @@ or, between processes, with a token signed by a key that the processes share.
 
 import asyncio
 import base64
+import contextlib
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import UTC, datetime
+from ipaddress import ip_address
 from pathlib import Path
 
+import msgspec
 import orjson
 import structlog
 from starlette.requests import Request
@@ -25,7 +28,7 @@ from knoll import __version__
 from knoll.auth import certificates, join_tokens, process_tokens, token_key, tokens
 from knoll.auth.certificates import Issued
 from knoll.auth.join_tokens import JoinToken
-from knoll.cluster import bundle
+from knoll.cluster import bundle, managers
 from knoll.cluster.members import ACCOUNT, KEY_ANNOTATION, account_of, members_of
 from knoll.messages.nodes import NODES, Node
 from knoll.redis.client import RedisClient
@@ -85,8 +88,16 @@ class Machines:
             self._store, SERVICE_ACCOUNT, bootstrap.CREDENTIALS_NAMESPACE, account_of(name), account
         )
         issued = await self._issued(name, signing_request)
+        if stored.get(join_tokens.ROLE) == managers.MANAGER.encode():
+            await self._make_manager(name, _address(body))
+        listing = await self._accounts()
+        membership = {
+            "id": (await self._account(name))["metadata"]["uid"],
+            "managers": msgspec.to_builtins(managers.managers_of(listing)),
+        }
         log.info("machine joined", node=name, key=fingerprint)
-        return _json({**issued, "bundle": base64.b64encode(stored[join_tokens.BUNDLE]).decode()}, 201)
+        sealed = base64.b64encode(stored[join_tokens.BUNDLE]).decode()
+        return _json({**issued, **membership, "bundle": sealed}, 201)
 
     async def _check_version(self, name: str, version: object) -> None:
         """Raises: ConflictError: the machine's version is too far from this API's, or from another machine's."""
@@ -107,11 +118,11 @@ class Machines:
     async def list_members(self, request: Request) -> Response:
         """GET `/cluster/nodes` with a machine's token: all machines, and the addresses of those that report."""
         await self._node(request)
-        listing = await self._store.list(SERVICE_ACCOUNT.id, bootstrap.CREDENTIALS_NAMESPACE)
+        accounts = await self._accounts()
         _, entries = await RedisTable(self._redis, NODES, Node).snapshot()
         addresses = {name: entry.address for name, (_, entry) in entries.items()}
-        listed = [{"name": name, "address": addresses.get(name, "")} for name in sorted(members_of(listing.items))]
-        return _json({"nodes": listed})
+        listed = [{"name": name, "address": addresses.get(name, "")} for name in sorted(members_of(accounts))]
+        return _json({"nodes": listed, "managers": msgspec.to_builtins(managers.managers_of(accounts))})
 
     async def images(self, request: Request) -> Response:
         """GET `/cluster/images` with a join token: the platform's images in the format of `docker load`."""
@@ -162,6 +173,27 @@ class Machines:
         name = user.name.removeprefix(prefix)
         await self._account(name)
         return name
+
+    async def _accounts(self) -> Sequence[Json]:
+        return (await self._store.list(SERVICE_ACCOUNT.id, bootstrap.CREDENTIALS_NAMESPACE)).items
+
+    async def _make_manager(self, name: str, address: str) -> None:
+        """Give a member a slot, or keep the one that it has. Raises: ConflictError: all slots are taken."""
+        while True:
+            account = await self._account(name)
+            others = [each for each in await self._accounts() if each["metadata"]["name"] != account_of(name)]
+            # Two machines may join at the same time: the one that was written later chooses again.
+            earlier = [each for each in others if _version(each) < _version(account)]
+            own = next((each.slot for each in managers.managers_of([account])), 0)
+            if not own or any(each.slot == own for each in managers.managers_of(earlier)):
+                own = managers.free_slot(managers.managers_of(others))
+            before = account["metadata"]["annotations"]
+            annotations = {**before, **managers.annotations_of(own, address)}
+            if annotations == before:
+                return
+            body = {**account, "metadata": {**account["metadata"], "annotations": annotations}}
+            with contextlib.suppress(ConflictError):
+                await self._store.update(SERVICE_ACCOUNT.id, body, before=account)
 
     async def _account(self, name: str) -> Json:
         """Return the ServiceAccount of a member. Raises: UnauthorizedError."""
@@ -224,6 +256,17 @@ def _node_of(request: Request) -> str:
 async def _body(request: Request) -> Json:
     parsed = await parsed_body(request, duplicates=False)
     return parsed.value if isinstance(parsed.value, dict) else {}
+
+
+def _version(account: Json) -> int:
+    return int(account["metadata"]["resourceVersion"])
+
+
+def _address(body: Json) -> str:
+    try:
+        return str(ip_address(str(body.get("address", ""))))
+    except ValueError:
+        raise BadRequestError("address: the IP address of the machine is required for a manager") from None
 
 
 def _signing_request(body: Json) -> bytes:

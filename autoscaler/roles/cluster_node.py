@@ -34,6 +34,7 @@ from knoll.redis.lease import Lease
 from knoll.store.protocol import Store
 from knoll.tables.redis_tables import RedisTable
 from knoll.values import kinds
+from knoll.values.node import CONTROL_PLANE
 
 log = structlog.get_logger()
 
@@ -110,6 +111,7 @@ class ClusterNode:
         self._started = node_options.clock()
         self.leader: Leader | None = None
         """None while another process leads."""
+        self._may_lead = False
 
     @property
     def scalers(self) -> Mapping[str, RevisionScaler]:
@@ -127,6 +129,7 @@ class ClusterNode:
         Args:
             lease: None for a machine that never leads.
         """
+        self._may_lead = lease is not None
         await self._registration.claim()
         await take_over(self.kubelet.runtime)
         async with asyncio.TaskGroup() as tasks:
@@ -202,6 +205,7 @@ class ClusterNode:
             memory_bytes=capacity.memory_bytes,
             version=f"v{__version__}",
             engine_id=self._swarm.id,
+            labels={CONTROL_PLANE: ""} if self._may_lead and self._swarm.may_place else {},
             started=self._started,
             process=self.address.host,
         )

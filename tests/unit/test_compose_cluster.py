@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from knoll.cluster import agent, bundle
+from knoll.cluster.managers import FORWARDER, PRIMARY_PORT
 from knoll.cluster.node_folder import accepted_protocols, protocol
 from knoll.process.settings import (
     ActivatorSettings,
@@ -33,18 +34,20 @@ def _mapping(loader: _Loader, node: yaml.Node) -> Any:
 
 
 _Loader.add_constructor("!override", _mapping)
+_Loader.add_constructor("!reset", lambda loader, node: None)
 
 
 def services(name: str) -> dict[str, dict[str, Any]]:
+    """Return the services that a file adds or changes."""
     loaded: dict[str, dict[str, dict[str, Any]]] = yaml.load((ROOT / name).read_text(), _Loader)
-    return loaded["services"]
+    return {name: service for name, service in loaded["services"].items() if service is not None}
 
 
 CLUSTER, NODE = services("compose.cluster.yaml"), services("compose.node.yaml")
-AGENTS = [CLUSTER["agent"], NODE["redis"]]
+AGENTS = [CLUSTER["agent"], CLUSTER["redis-forwarder"], NODE["redis"]]
 
 
-@pytest.mark.parametrize("service", AGENTS, ids=["agent", "redis"])
+@pytest.mark.parametrize("service", AGENTS, ids=["agent", "redis-forwarder", "redis"])
 def test_agents_are_bounded_and_have_no_rights(service: dict[str, Any]) -> None:
     assert service["mem_limit"]
     assert service["pids_limit"]
@@ -52,7 +55,7 @@ def test_agents_are_bounded_and_have_no_rights(service: dict[str, Any]) -> None:
     assert service["cap_drop"] == ["ALL"]
     assert service["read_only"]
     assert "user" not in service
-    assert service["networks"] == ["control"]
+    assert list(service["networks"]) == ["control"]
     assert "docker.sock" not in str(service["volumes"])
     assert "keys-" not in str(service["volumes"])
 
@@ -66,6 +69,7 @@ def test_only_the_agent_may_write_the_certificate() -> None:
     }
     writers = {name for name, volume in mounts if volume.startswith("node:") and not volume.endswith(":ro")}
     assert writers == {"agent"}
+    assert CLUSTER["sentinel"]["volumes"] == ["sentinel:/data", "keys-redis:/etc/redis-users:ro"]
 
 
 def test_the_port_of_the_registry_is_one_of_loopback_and_needs_no_rights() -> None:
@@ -104,6 +108,36 @@ def test_only_the_first_machine_has_the_registry() -> None:
     assert protocol("registry") in agent.targets(CLUSTER["agent"]["environment"]["KNOLL_AGENT_SERVICES"])
 
 
+@pytest.mark.parametrize("name", ["sentinel", "redis-keeper"])
+def test_the_other_services_of_managers_are_bounded_and_have_no_rights(name: str) -> None:
+    service = CLUSTER[name]
+    assert service["mem_limit"]
+    assert service["pids_limit"]
+    assert service["cap_drop"] == ["ALL"]
+    assert service["read_only"]
+    assert service["networks"] == ["control"]
+    assert "ports" not in service
+
+
+def test_only_redis_and_its_keeper_read_the_passwords_of_the_group() -> None:
+    readers = {name for name, service in CLUSTER.items() if "keys-redis" in str(service.get("volumes", ""))}
+    assert readers == {"sentinel", "redis-keeper"}
+    assert not any("keys-redis" in str(service.get("volumes", "")) for service in NODE.values())
+
+
+def test_a_machine_that_is_no_manager_has_no_servers() -> None:
+    text = (ROOT / "compose.node.yaml").read_text()
+    assert all(f"  {name}: !reset null\n" in text for name in ("redis-forwarder", "redis-keeper", "sentinel"))
+    assert NODE["redis"]["networks"] == {"control": {"aliases": ["redis-forwarder"]}}
+    assert "keys" in NODE
+
+
+def test_all_processes_follow_the_primary() -> None:
+    for name in ("api", "builder", "autoscaler", "activator"):
+        url = CLUSTER[name]["environment"]["KNOLL_REDIS_URL"]
+        assert url == f"redis://{name}@{FORWARDER}:{PRIMARY_PORT}/0?replicas=auto"
+
+
 def test_redis_is_published_on_no_address() -> None:
     for part in (CLUSTER, NODE):
         published = {name: service["ports"] for name, service in part.items() if "ports" in service}
@@ -124,7 +158,8 @@ SETTINGS: dict[str, type[CommonSettings]] = {
     "autoscaler": AutoscalerSettings,
     "activator": ActivatorSettings,
     "agent": AgentSettings,
-    "redis": AgentSettings,
+    "redis-forwarder": AgentSettings,
+    "redis-keeper": AgentSettings,
     "registry-port": AgentSettings,
     "engine-proxy": EngineProxySettings,
     "firewall": FirewallSettings,
@@ -134,10 +169,10 @@ SETTINGS: dict[str, type[CommonSettings]] = {
 @pytest.mark.parametrize("part", [CLUSTER, NODE], ids=["cluster", "node"])
 def test_each_setting_is_one_of_its_process(part: dict[str, dict[str, Any]]) -> None:
     for name, service in part.items():
-        if name == "registry":
-            continue  # another project's program
-        fields = {f"KNOLL_{field.upper()}" for field in SETTINGS[name].__struct_fields__}
-        assert set(service.get("environment", ())) <= fields, name
+        process = AgentSettings if service is NODE["redis"] else SETTINGS.get(name, CommonSettings)
+        fields = {f"KNOLL_{field.upper()}" for field in process.__struct_fields__}
+        given = set(service.get("environment", ()))
+        assert (given if process is not CommonSettings else {key for key in given if "KNOLL" in key}) <= fields, name
 
 
 def test_a_machine_that_joins_gets_all_files_of_the_platform() -> None:

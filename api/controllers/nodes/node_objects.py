@@ -7,6 +7,7 @@ Source of labels, conditions, reasons and messages: Kubernetes, `pkg/kubelet/nod
 from knoll.messages.nodes import Node
 from knoll.values import kinds
 from knoll.values.json import Json
+from knoll.values.node import CONTROL_PLANE, ROLE_LABEL
 from knoll.values.timestamps import timestamp
 
 HOST_NAME, OPERATING_SYSTEM = "kubernetes.io/hostname", "kubernetes.io/os"
@@ -27,7 +28,16 @@ def node(entry: Node | None, before: Json | None, now: float) -> Json | None:
     status = dict(body.get("status") or {})
     if entry is not None:
         status |= _reported(entry)
+        body = _with_role(body, entry)
     return {**body, "status": {**status, "conditions": [_ready(entry is not None, status, now)]}}
+
+
+def _with_role(body: Json, entry: Node) -> Json:
+    meta, labels = body["metadata"], body["metadata"].get("labels") or {}
+    roles = {name: value for name, value in entry.labels.items() if name.startswith(ROLE_LABEL)}
+    kept = {name: value for name, value in labels.items() if name != CONTROL_PLANE}
+    changed = {**kept, **roles}
+    return body if changed == labels else {**body, "metadata": {**meta, "labels": changed}}
 
 
 def is_ready(body: Json) -> bool:

@@ -21,9 +21,10 @@ from knoll.values.errors import UnauthorizedError
 
 NAMESPACE = "kube-system"
 SECRET_TYPE = "knoll.dev/join-token"  # noqa: S105 - the type of the object
-HASH, BUNDLE, EXPIRATION, IMAGE, SCRIPT = "hash", "bundle", "expiration", "image", "script"
+HASH, BUNDLE, EXPIRATION, IMAGE, SCRIPT, ROLE = "hash", "bundle", "expiration", "image", "script", "role"
 """Keys of a token's Secret: hash of the secret; encrypted bundle for the machine; epoch seconds of the expiry; id of
-the upload with the platform's images; script for the new machine, with `PLACEHOLDER` for the token."""
+the upload with the platform's images; script for the new machine, with `PLACEHOLDER` for the token; role of the
+machine: `manager`, or empty."""
 PLACEHOLDER = b"@TOKEN@"
 LIFE_SECONDS = 3600
 _ALPHABET = string.ascii_lowercase + string.digits
@@ -67,7 +68,7 @@ class JoinToken:
             raise SealedError("the platform sent no encrypted keys")
         return encryption.unseal((self._key,), sealed, self._subject)
 
-    def data(self, bundle: bytes, expires: float, image: str, script: str = "") -> dict[str, str]:
+    def data(self, bundle: bytes, expires: float, image: str, script: str = "", *, role: str = "") -> dict[str, str]:
         """Return the data of its Secret, base64-encoded. Args: expires: epoch seconds. image: id of an upload."""
         values = {
             HASH: self._hash.encode(),
@@ -75,6 +76,7 @@ class JoinToken:
             EXPIRATION: str(int(expires)).encode(),
             IMAGE: image.encode(),
             SCRIPT: script.encode(),
+            ROLE: role.encode(),
         }
         return {key: base64.b64encode(value).decode() for key, value in values.items()}
 

@@ -3,7 +3,8 @@
 `FOLDER/PROCESS/` holds only what one process needs, so that each process can be given access to its own folder only.
 `FOLDER/redis/users.acl` is the file that Redis reads. A process finds its folder through `KNOLL_KEYS_DIR`.
 
-`python -m knoll.auth.key_files FOLDER` creates what is missing; Compose runs it before everything else.
+`python -m knoll.auth.key_files FOLDER` creates what is missing; Compose runs it before everything else, on a manager of
+a cluster with `--manager`.
 """
 
 import contextlib
@@ -42,13 +43,28 @@ def prepare(folder: Path) -> dict[str, str]:
     from knoll.auth import redis_acl
 
     with _naming(folder):
-        passwords = {process: _password(folder / process / PASSWORD) for process in redis_acl.PROCESSES}
-        passwords[redis_acl.LOADER] = _password(folder / _LOADER)
-        for name in HOLDERS:
-            keep(folder, name, keyring(folder, name) or (encryption.EncryptionKey.fresh(),))
+        passwords = _prepared(folder)
         # Readable for all, because Redis may run as another user: it contains only hashes of random passwords.
         _write(folder / ACL, redis_acl.acl_file(passwords).encode(), 0o644)
     return passwords
+
+
+def _prepared(folder: Path) -> dict[str, str]:
+    """Create missing passwords and keyrings; returns the passwords by process."""
+    from knoll.auth import redis_acl
+
+    passwords = {process: _password(folder / process / PASSWORD) for process in redis_acl.PROCESSES}
+    passwords[redis_acl.LOADER] = _password(folder / _LOADER)
+    for name in HOLDERS:
+        keep(folder, name, keyring(folder, name) or (encryption.EncryptionKey.fresh(),))
+    return passwords
+
+
+def _with_group(folder: Path, passwords: Mapping[str, str]) -> dict[str, str]:
+    from knoll.auth import redis_acl
+
+    users = (redis_acl.REPLICA, redis_acl.SENTINEL)
+    return {**passwords, **{user: _password(folder / _LOADER.with_name(group_file(user))) for user in users}}
 
 
 def prepare_group(folder: Path) -> dict[str, str]:
@@ -56,12 +72,48 @@ def prepare_group(folder: Path) -> dict[str, str]:
 
     Raises: KeyFilesError.
     """
-    from knoll.auth import redis_acl
-
     passwords = prepare(folder)
     with _naming(folder):
-        for user in (redis_acl.REPLICA, redis_acl.SENTINEL):
-            passwords[user] = _password(folder / _LOADER.with_name(f"{user}-password"))
+        return _with_group(folder, passwords)
+
+
+def group_file(user: str) -> str:
+    """Return the name of the file with the password of replicas or of sentinels."""
+    return f"{user}-password"
+
+
+def group_password(folder: Path, user: str) -> str:
+    """Return the password of replicas or of sentinels. Args: folder: with the files of Redis. Raises: KeyFilesError."""
+    path = folder / group_file(user)
+    with _naming(path):
+        return path.read_text().strip()
+
+
+def prepare_member(folder: Path) -> dict[str, str]:
+    """Like `prepare`, for a manager of a cluster: also the files that its Redis server and its sentinel read.
+
+    The passwords in them can be read by whatever mounts the volume with these files: only Redis and its keeper do.
+
+    Raises: KeyFilesError.
+    """
+    from knoll.auth import redis_acl
+
+    with _naming(folder):
+        passwords = _with_group(folder, _prepared(folder))
+    replica, sentinel = passwords[redis_acl.REPLICA], passwords[redis_acl.SENTINEL]
+    users = {**redis_acl.users(passwords), **redis_acl.group_users(passwords)}
+    files = {
+        ACL.name: redis_acl.file_of(users),
+        "sentinels.acl": redis_acl.file_of(redis_acl.sentinel_users(passwords, forwarded=True)),
+        "server.conf": f"masteruser {redis_acl.REPLICA}\nmasterauth {replica}\n",
+        "sentinel.conf": (
+            f"sentinel auth-user knoll {redis_acl.SENTINEL}\nsentinel auth-pass knoll {sentinel}\n"
+            f"sentinel sentinel-user {redis_acl.SENTINEL}\nsentinel sentinel-pass {sentinel}\n"
+        ),
+    }
+    with _naming(folder):
+        for name, content in files.items():
+            _write(folder / ACL.with_name(name), content.encode(), 0o644)
     return passwords
 
 
@@ -141,12 +193,14 @@ def _naming(path: Path) -> Iterator[None]:
 
 def main() -> None:
     """Entry point of `python -m knoll.auth.key_files`."""
-    if len(sys.argv) != 2:
-        sys.exit("usage: python -m knoll.auth.key_files FOLDER")
-    folder = Path(sys.argv[1])
+    arguments = sys.argv[1:]
+    make = prepare_member if arguments[1:] == ["--manager"] else prepare
+    if len(arguments) not in (1, 2) or (len(arguments) == 2 and make is prepare):
+        sys.exit("usage: python -m knoll.auth.key_files FOLDER [--manager]")
+    folder = Path(arguments[0])
     try:
         before = (folder / ACL).read_bytes() if (folder / ACL).exists() else b""
-        passwords = prepare(folder)
+        passwords = make(folder)
     except (KnollError, OSError) as error:
         sys.exit(str(error))
     if before and (folder / ACL).read_bytes() != before:

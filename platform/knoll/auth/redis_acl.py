@@ -27,7 +27,8 @@ PROCESSES = (API, BUILDER, AUTOSCALER, ACTIVATOR)
 LOADER = "keys"
 """User that may only reload the ACL file."""
 HEALTH = "health"
-"""User without a password for health checks, which may only set its name and PING."""
+"""User without a password for health checks, which may only set its name and PING. On the sentinels of a cluster it may
+also look up the primary, for the forwarder of a machine."""
 REPLICA, SENTINEL = "replica", "sentinel"
 """Users with which replicas log in to their primary, and sentinels to servers and to each other."""
 
@@ -205,16 +206,19 @@ def group_users(passwords: Mapping[str, str]) -> dict[str, list[str]]:
     """
     watching = (
         "multi", "slaveof", "ping", "exec", "subscribe", "config|rewrite", "role", "publish", "info", "client|setname",
-        "client|kill", "script|kill",
+        "client|kill", "script|kill", "config|set",
     )  # fmt: skip
     allowed = {REPLICA: ["+psync", "+replconf", "+ping"], SENTINEL: ["&*", *(f"+{name}" for name in watching)]}
     return {name: ["on", f"#{password_hash(passwords[name])}", *_NOTHING, *allowed[name]] for name in allowed}
 
 
-def sentinel_users(passwords: Mapping[str, str]) -> dict[str, list[str]]:
+def sentinel_users(passwords: Mapping[str, str], *, forwarded: bool = False) -> dict[str, list[str]]:
     """Return the users of the sentinels: each process may look up the primary.
 
-    Args: passwords: by user; those of the processes and of `SENTINEL` are used.
+    Args:
+        passwords: by user; those of the processes and of `SENTINEL` are used.
+        forwarded: whether only forwarders of the platform's machines reach the sentinels; they look up the primary as
+            `HEALTH`.
     """
     # `masters` for redis-py, the others for our own client.
     questions = ("get-master-addr-by-name", "master", "masters")
@@ -223,7 +227,8 @@ def sentinel_users(passwords: Mapping[str, str]) -> dict[str, list[str]]:
         process: ["on", f"#{password_hash(passwords[process])}", *_NOTHING, *asking] for process in PROCESSES
     }
     sentinel = ["on", f"#{password_hash(passwords[SENTINEL])}", "~*", "&*", "+@all"]
-    return {**users_of_processes, SENTINEL: sentinel, "default": ["off", "resetpass", *_NOTHING]}
+    health = {HEALTH: ["on", "nopass", *_NOTHING, *asking]} if forwarded else {}
+    return {**health, **users_of_processes, SENTINEL: sentinel, "default": ["off", "resetpass", *_NOTHING]}
 
 
 def acl_file(passwords: Mapping[str, str]) -> str:

@@ -77,15 +77,17 @@ def _login(address: Address) -> dict[str, Any]:
 
 
 @contextmanager
-def confirmed(redis: Redis, replicas: int) -> Iterator[None]:
+def confirmed(redis: Redis, replicas: int | None) -> Iterator[None]:
     """Make sure at the end of the block that replicas have its writes.
 
-    Args: replicas: how many replicas; with 0 nothing is checked.
+    Args: replicas: how many replicas; with 0 nothing is checked. None: one if Redis has `min-replicas-to-write`.
 
     Raises: StoreUnavailableError: Redis did not answer, or replicas may lack the writes, which may have happened.
     """
     try:
-        before = _replication_id(redis) if replicas else ""
+        before: Any = redis.info("replication") if replicas is None or replicas else {}
+        if replicas is None:
+            replicas = int("min_slaves_good_slaves" in before)
         yield
         if not replicas:
             return
@@ -101,10 +103,5 @@ def confirmed(redis: Redis, replicas: int) -> Iterator[None]:
     except ResponseError as error:
         meaning = translated(str(error))
         raise (error if isinstance(meaning, RedisReplyError) else meaning) from error
-    if count < replicas or replication["master_replid"] != before:
+    if count < replicas or replication["master_replid"] != before["master_replid"]:
         raise StoreUnavailableError(f"the job queue is unavailable: {count} of {replicas} replicas confirmed a job")
-
-
-def _replication_id(redis: Redis) -> str:
-    replication: Any = redis.info("replication")
-    return str(replication["master_replid"])

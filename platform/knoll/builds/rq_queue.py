@@ -34,7 +34,8 @@ class RqQueue:
 
     def __init__(self, redis_url: str, build_timeout_seconds: int) -> None:
         self._redis = connect_blocking(redis_url, SECONDS)
-        self._replicas = parse(redis_url).replicas
+        address = parse(redis_url)
+        self._replicas = None if address.asks_for_replicas else address.replicas
         self._builds = Queue(keys.BUILD_JOBS, connection=self._redis, serializer=SERIALIZER)
         # The builder stops a build that takes too long and reports why; RQ's own limit is only a fallback.
         self._build_seconds = build_timeout_seconds + 60

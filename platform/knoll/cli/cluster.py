@@ -15,7 +15,8 @@ from knoll.auth.join_tokens import JoinToken
 from knoll.cli.client import ApiClient
 from knoll.cli.connection import client_options
 from knoll.cluster import bundle, engine_cli, joining
-from knoll.cluster.node_folder import AUTHORITY, CERTIFICATE, KEY, TOKEN, NodeFolder
+from knoll.cluster.managers import MANAGER
+from knoll.cluster.node_folder import NodeFolder
 from knoll.values import kinds
 from knoll.values.errors import BadRequestError, ConflictError, KnollError
 from knoll.values.json import Json
@@ -63,7 +64,7 @@ def init(address: str | None, name: str | None, platform: str, client: ApiClient
         raise ClusterError("\n  - ".join(["this machine cannot become the first of several:", *problems]))
     _init_swarm(engine, address)
     image = before.get("KNOLL_IMAGE") or "knoll"
-    engine_cli.write_volume(image, platform, "node", _certified(client, name, before))
+    engine_cli.write_volume(image, platform, "node", _certified(client, name, address, before))
     text = env.read_text() if env.exists() else ""
     env.with_name(bundle.SINGLE_MACHINE_ENV).write_text(text)
     env.write_text(bundle.changed_dotenv(text, bundle.first_settings(name, address, before)))
@@ -186,19 +187,19 @@ def _init_swarm(engine: Json, address: str) -> None:
     engine_cli.run("swarm", "update", "--dispatcher-heartbeat", HEARTBEAT)
 
 
-def _certified(client: ApiClient, name: str, settings: Mapping[str, str]) -> dict[str, bytes]:
-    """Return the files of this machine's certificate."""
+def _certified(client: ApiClient, name: str, address: str, settings: Mapping[str, str]) -> dict[str, bytes]:
+    """Return the files of this machine's certificate, and the list of managers, which has this one."""
     host = settings.get("KNOLL_BIND") or "127.0.0.1"
     if ip_address(host).is_unspecified:
         host = "127.0.0.1"
     server = f"https://{f'[{host}]' if ':' in host else host}:{bundle.port(settings, 'KNOLL_API_TLS_PORT')}"
     token = JoinToken.fresh()
-    store_token(client, token, token.data(b"", time.time() + 300, ""))
+    store_token(client, token, token.data(b"", time.time() + 300, "", role=MANAGER))
     try:
         with tempfile.TemporaryDirectory() as path:
             folder = NodeFolder(Path(path))
-            joining.join(server, joining.pin_of_server(server), token, name, folder)
-            return {file: (folder.path / file).read_bytes() for file in (AUTHORITY, CERTIFICATE, KEY, TOKEN)}
+            joining.join(server, joining.pin_of_server(server), token, name, folder, address)
+            return folder.files()
     finally:
         client.delete(kinds.SECRET, join_tokens.NAMESPACE, token.object_name)
 

@@ -12,6 +12,7 @@ from knoll.auth import join_tokens, key_files, redis_acl
 from knoll.auth.join_tokens import JoinToken
 from knoll.cli.client import ApiClient, chunks
 from knoll.cli.cluster import (
+    SWARM_PORT,
     ClusterError,
     address_problems,
     default_name,
@@ -25,16 +26,20 @@ from knoll.cli.output import output_option, show
 from knoll.cli.terminal import echo
 from knoll.cluster import bundle, engine_cli, joining, leaving
 from knoll.cluster.bundle import Bundle
+from knoll.cluster.managers import MANAGER, annotations_of, managers_of, quorum_problem
 from knoll.cluster.members import account_of
-from knoll.cluster.node_folder import AUTHORITY, CERTIFICATE, KEY, TOKEN, NodeFolder
+from knoll.cluster.node_folder import NodeFolder
 from knoll.process.settings import BUILDKIT_IMAGE
 from knoll.values import kinds, versions
 from knoll.values.errors import BadRequestError, ConflictError, KnollError
 from knoll.values.json import Json
+from knoll.values.node import CONTROL_PLANE, ROLE_LABEL
 
 HOME = "/etc/knoll"
 """Folder of the platform's files on a machine that joins."""
+REDIS_IMAGE = "redis:8"
 _CHECK_SECONDS = 1.0
+_GROUP_FILES = tuple(key_files.group_file(user) for user in (redis_acl.REPLICA, redis_acl.SENTINEL))
 
 
 class DrainError(KnollError):
@@ -48,29 +53,37 @@ def node() -> None:
 
 @node.command("join-command")
 @click.option("--duration", "life", default="1h", show_default=True, help="How long the command is valid.")
+@click.option("--manager", is_flag=True, help="Make the machine a manager: it may lead, and has a copy of all objects.")
 @platform_option
 @client_options
-def join_command(life: str, platform: str, client: ApiClient, namespace: str) -> None:
+def join_command(life: str, manager: bool, platform: str, client: ApiClient, namespace: str) -> None:
     """Print the command that makes another machine a node. It needs Docker with Compose, curl, and nothing else.
 
-    Run this on the first machine. The command contains a secret: with it, a machine gets the platform's keys.
+    Run this on a manager, such as the first machine. With three managers, the platform survives the loss of any
+    machine. The command contains a secret: with it, a machine gets the platform's keys.
     """
     seconds = duration(life)
     folder = Path(engine_cli.project_folder(platform))
     settings = bundle.parse_dotenv((folder / ".env").read_text()) if (folder / ".env").exists() else {}
     address = settings.get("KNOLL_NODE_ADDRESS")
-    if not address or settings.get("KNOLL_FIRST_NODE"):
-        raise BadRequestError("this machine is not the first one of a cluster: run `knoll cluster init`")
+    if not address:
+        raise BadRequestError("this machine is in no cluster: run `knoll cluster init`")
+    if not bundle.is_manager(settings):
+        raise BadRequestError("this machine is no manager: run this on a manager, such as the first machine")
     host = f"[{address}]" if ":" in address else address
     server = f"https://{host}:{bundle.port(settings, 'KNOLL_API_TLS_PORT')}"
     pin = joining.pin_of_server(server)
     image = settings.get("KNOLL_IMAGE") or "knoll"
     _check_version(client, image)
     echo("sending the platform's images to its API …", err=True)
-    token, upload = JoinToken.fresh(), _upload_images(client, [image, BUILDKIT_IMAGE])
-    script = bundle.script(server, pin, image, HOME, settings)
-    content = bundle.encode(_bundle(platform, image, folder, settings))
-    store_token(client, token, token.data(content, time.time() + seconds, upload, script))
+    if manager:
+        _list_as_manager(client, settings)
+    images = [image, BUILDKIT_IMAGE, *([REDIS_IMAGE] if manager else [])]
+    token, upload = JoinToken.fresh(), _upload_images(client, images)
+    script = bundle.script(server, pin, image, HOME, settings, manager=manager)
+    content = bundle.encode(_bundle(platform, image, folder, settings, manager=manager))
+    role = MANAGER if manager else ""
+    store_token(client, token, token.data(content, time.time() + seconds, upload, script, role=role))
     command = f"curl -fsSk --pinnedpubkey '{pin}' -H 'Authorization: Bearer {token}' {server}/cluster/script | sudo sh"
     echo(f"valid for {life}, for any number of machines; revoke it with `knoll node forget {token.id}`", err=True)
     click.echo(command)
@@ -88,20 +101,34 @@ def _check_version(client: ApiClient, image: str) -> None:
         raise ConflictError(problem)
 
 
-def _bundle(platform: str, image: str, folder: Path, settings: dict[str, str]) -> Bundle:
-    swarm = engine_cli.run("swarm", "join-token", "--quiet", "worker").decode().strip()
-    manager = (engine_cli.info().get("Swarm") or {}).get("RemoteManagers") or []
+def _bundle(platform: str, image: str, folder: Path, settings: dict[str, str], *, manager: bool) -> Bundle:
+    swarm = engine_cli.run("swarm", "join-token", "--quiet", "manager" if manager else "worker").decode().strip()
     address = settings["KNOLL_NODE_ADDRESS"]
     host = f"[{address}]" if ":" in address else address
+    keys = {process: engine_cli.read_volume(image, platform, f"keys-{process}") for process in redis_acl.PROCESSES}
+    if manager:
+        redis = engine_cli.read_volume(image, platform, "keys-redis")
+        keys["redis"] = {name: redis[name] for name in _GROUP_FILES}
     return Bundle(
-        first_node=settings["KNOLL_NODE"],
-        first_address=address,
+        first_node=settings.get("KNOLL_FIRST_NODE") or settings["KNOLL_NODE"],
+        first_address=settings.get("KNOLL_FIRST_ADDRESS") or address,
         settings={key: settings[key] for key in bundle.KEPT_SETTINGS if key in settings},
-        keys={process: engine_cli.read_volume(image, platform, f"keys-{process}") for process in redis_acl.PROCESSES},
+        keys=keys,
         files={name: (folder / name).read_bytes() for name in bundle.FILES},
         swarm_token=swarm,
-        swarm_address=str(manager[0]["Addr"]) if manager else f"{host}:2377",
+        swarm_address=f"{host}:{SWARM_PORT}",
+        manager=manager,
     )
+
+
+def _list_as_manager(client: ApiClient, settings: dict[str, str]) -> None:
+    """List this machine as a manager, if an earlier version has made it the first of several."""
+    account = client.get(kinds.SERVICE_ACCOUNT, join_tokens.NAMESPACE, account_of(settings["KNOLL_NODE"]))
+    if not managers_of([account]):
+        slot = int(settings.get("KNOLL_MANAGER_SLOT") or "1")
+        annotations = {**account["metadata"]["annotations"], **annotations_of(slot, settings["KNOLL_NODE_ADDRESS"])}
+        metadata = {**account["metadata"], "annotations": annotations}
+        client.replace(kinds.SERVICE_ACCOUNT, {**account, "metadata": metadata})
 
 
 def _upload_images(client: ApiClient, images: list[str]) -> str:
@@ -128,7 +155,8 @@ def forget(token_id: str, client: ApiClient, namespace: str) -> None:
 @click.option("--address", default="", help="IP address at which other machines reach this one.")
 @click.option("--port", "ports", multiple=True, help="Port of each machine, NAME=PORT by the name of its setting.")
 @click.option("--name", default="", help="Name of this machine.")
-def join(server: str, pin: str, home: Path, address: str, ports: tuple[str, ...], name: str) -> None:
+@click.option("--manager", is_flag=True, help="It becomes a manager.")
+def join(server: str, pin: str, home: Path, address: str, ports: tuple[str, ...], name: str, manager: bool) -> None:
     """Make this machine a node; the command that `knoll node join-command` prints runs this."""
     try:
         token = JoinToken.parse(os.environ.get("KNOLL_JOIN_TOKEN", ""))
@@ -138,7 +166,7 @@ def join(server: str, pin: str, home: Path, address: str, ports: tuple[str, ...]
     engine = engine_cli.info()
     env = home / ".env"
     before = bundle.parse_dotenv(env.read_text()) if env.exists() else {}
-    problems = [*engine_cli.swarm_problems(engine), *name_problems(name)]
+    problems = [*engine_cli.swarm_problems(engine), *name_problems(name), *bundle.role_problems(manager, before)]
     if not before.get("KNOLL_NODE"):
         # Before anything is received: a machine that cannot serve the platform must not become a member of it.
         problems += address_problems(address, engine, bundle.parse_dotenv("\n".join(ports)))
@@ -146,12 +174,18 @@ def join(server: str, pin: str, home: Path, address: str, ports: tuple[str, ...]
         problems.append(f"it is the node {before['KNOLL_NODE']} already ({env})")
     _check(problems)
     folder = NodeFolder(home / "node")
-    received = bundle.decode(joining.join(server, pin, token, name, folder))
+    joined = joining.join(server, pin, token, name, folder, address)
+    received = bundle.decode(joined.bundle)
     if not before.get("KNOLL_NODE"):
         _check(list(address_problems(address, engine, received.settings)))
-    _write_platform(home, folder, received, bundle.node_settings(received, name, address, before))
+    settings = bundle.node_settings(received, name, address, before)
+    if received.manager:
+        slot = next(each.slot for each in joined.managers if each.name == name)
+        settings |= bundle.manager_settings(slot, joined.id)
+    _write_platform(home, folder, received, settings)
     _join_swarm(engine, received, address)
-    click.echo(f"this machine is the node {name} ({address}) of the platform at {received.first_address}")
+    role = "manager" if received.manager else "node"
+    click.echo(f"this machine is the {role} {name} ({address}) of the platform at {received.first_address}")
 
 
 def _check(problems: list[str]) -> None:
@@ -166,8 +200,7 @@ def _write_platform(home: Path, folder: NodeFolder, received: Bundle, settings: 
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content)
     platform, image = settings.get("KNOLL_PLATFORM") or "knoll", settings.get("KNOLL_IMAGE") or "knoll"
-    files = {name: (folder.path / name).read_bytes() for name in (AUTHORITY, CERTIFICATE, KEY, TOKEN)}
-    engine_cli.write_volume(image, platform, "node", files)
+    engine_cli.write_volume(image, platform, "node", folder.files())
     names = {key_files.PASSWORD, *key_files.HOLDERS}
     for process in redis_acl.PROCESSES:
         keys = {name: content for name, content in received.keys.get(process, {}).items() if name in names}
@@ -176,6 +209,9 @@ def _write_platform(home: Path, folder: NodeFolder, received: Bundle, settings: 
     socket = os.environ.get("KNOLL_DOCKER_SOCKET") or "/var/run/docker.sock"
     command.write_text(bundle.command(image, socket, str(home), settings.get("KNOLL_API_PORT") or "8001"))
     command.chmod(0o755)
+    if received.manager:
+        group = {name: content for name, content in received.keys.get("redis", {}).items() if name in _GROUP_FILES}
+        engine_cli.write_volume(image, platform, "keys-redis", group, 0o755)  # Redis runs as another user
     # Last: a machine with this file counts as joined.
     (home / ".env").write_text(bundle.dotenv(settings))
 
@@ -200,7 +236,10 @@ def ls(output: str, client: ApiClient, namespace: str) -> None:
     if output != "text":
         show(listed, output)
         return
-    rows = [("NAME", "STATUS", "ADDRESS", "INSTANCES", "VERSION"), *(tuple(map(str, row.values())) for row in listed)]
+    rows = [
+        ("NAME", "STATUS", "ROLES", "ADDRESS", "INSTANCES", "VERSION"),
+        *(tuple(map(str, row.values())) for row in listed),
+    ]
     widths = [max(len(row[at]) for row in rows) for at in range(len(rows[0]))]
     for row in rows:
         echo("   ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
@@ -215,10 +254,17 @@ def _row(body: Json, pods: list[dict[str, Any]]) -> dict[str, Any]:
     return {
         "name": name,
         "status": state,
+        "roles": ",".join(_roles(body)) or "<none>",
         "address": addresses.get("InternalIP", ""),
         "instances": sum(pod.get("spec", {}).get("nodeName") == name for pod in pods),
         "version": (status.get("nodeInfo") or {}).get("kubeletVersion", ""),
     }
+
+
+def _roles(body: Json) -> list[str]:
+    """Return the roles of a machine as `kubectl get nodes` shows them."""
+    labels = body["metadata"].get("labels") or {}
+    return sorted(name.removeprefix(ROLE_LABEL) for name in labels if name.startswith(ROLE_LABEL))
 
 
 def _is_ready(body: Json) -> bool:
@@ -287,24 +333,32 @@ def _set_unschedulable(client: ApiClient, name: str, *, unschedulable: bool) -> 
 def rm(name: str, force: bool, client: ApiClient, namespace: str) -> None:
     """Remove a machine: its credentials are revoked, and the other machines refuse its connections."""
     body = client.find(kinds.NODE, "", name)
-    if body is not None and _is_ready(body) and not force:
-        raise ConflictError(
-            f"{name} is running: run `{HOME}/{bundle.COMMAND} node leave` there first, which drains it and stops the "
-            "platform there, or use --force"
-        )
     account = account_of(name)
     if client.find(kinds.SERVICE_ACCOUNT, join_tokens.NAMESPACE, account) is None and body is None:
         raise BadRequestError(f"there is no node {name}")
     engine_id = str((body or {}).get("spec", {}).get("providerID", "")).removeprefix("docker://")
     if engine_id:
         _check_engine(name, engine_id)
+    if not force and (problem := _quorum_problem(client, name)):
+        raise ConflictError(f"{problem}; --force removes it nevertheless, and the platform may stop")
+    is_manager = CONTROL_PLANE in ((body or {}).get("metadata", {}).get("labels") or {})
+    if body is not None and _is_ready(body) and not force:
+        raise ConflictError(
+            f"{name} is running: run `{HOME}/{bundle.COMMAND} node leave` there first, which drains it and stops the "
+            "platform there, or use --force"
+        )
     if client.find(kinds.SERVICE_ACCOUNT, join_tokens.NAMESPACE, account) is not None:
         client.delete(kinds.SERVICE_ACCOUNT, join_tokens.NAMESPACE, account)
     if engine_id:
-        engine_cli.remove_node(engine_id)
+        engine_cli.remove_node(engine_id, manager=is_manager)
     if body is not None:
         client.delete(kinds.NODE, "", name)  # last: without it, a second attempt would not know the machine's engine
     echo(f"{name} was removed; it still has copies of the platform's keys for Redis and Secrets")
+
+
+def _quorum_problem(client: ApiClient, name: str) -> str:
+    ready = {body["metadata"]["name"]: _is_ready(body) for body in client.list(kinds.NODE, "")}
+    return quorum_problem(name, managers_of(client.list(kinds.SERVICE_ACCOUNT, join_tokens.NAMESPACE)), ready)
 
 
 def _check_engine(name: str, engine_id: str) -> None:
@@ -312,11 +366,11 @@ def _check_engine(name: str, engine_id: str) -> None:
     swarm = engine_cli.info().get("Swarm") or {}
     if swarm.get("NodeID") == engine_id:
         raise ConflictError(
-            f"{name} is this machine: the first machine has the platform's Redis and manages the others, and cannot be "
-            "removed"
+            f"{name} is this machine, which cannot remove itself: run this on another manager (`knoll node ls`); the "
+            "only manager cannot be removed"
         )
     if not swarm.get("ControlAvailable"):
-        raise ConflictError("the engine here does not manage the machines: run this on the first machine")
+        raise ConflictError("the engine here does not manage the machines: run this on a manager (`knoll node ls`)")
 
 
 @node.command()
@@ -344,7 +398,12 @@ def leave(home: Path, timeout: str, no_drain: bool, client: ApiClient, namespace
             f"this machine is no node: {env} with KNOLL_NODE is missing (is it elsewhere? set --home)"
         )
     if not settings.get("KNOLL_FIRST_NODE"):
-        raise ConflictError(f"{name} is the first machine, which has the platform's Redis: it cannot leave the others")
+        raise ConflictError(
+            f"{name} is the first machine, whose files are your own: with other managers, run `docker compose down` in "
+            f"its folder, and `knoll node rm {name}` on one of them"
+        )
+    if bundle.is_manager(settings) and (problem := _quorum_problem(client, name)):
+        raise ConflictError(problem)
     if not no_drain:
         try:
             _drain(client, name, timeout)
@@ -358,4 +417,4 @@ def leave(home: Path, timeout: str, no_drain: bool, client: ApiClient, namespace
     leaving.remove_platform(settings.get("KNOLL_PLATFORM") or "knoll", settings.get("KNOLL_IMAGE") or "knoll")
     leaving.leave_swarm(engine_cli.info())
     leaving.remove_files(home)
-    echo(f"{name} has left; `knoll node rm {name}` on the first machine revokes its credentials")
+    echo(f"{name} has left; `knoll node rm {name}` on a manager revokes its credentials")

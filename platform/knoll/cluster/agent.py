@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 import httpx
 import structlog
 
+from knoll.cluster import managers
 from knoll.cluster.forwarder import Egress, Ingress, Remote
 from knoll.cluster.node_folder import NodeFolder, NodeFolderError, accepted_protocols, protocol
 from knoll.process import logs
@@ -27,7 +28,7 @@ log = structlog.get_logger()
 MEMBERS_SECONDS = 5.0
 """Interval at which the agent reads the members from the API. A removed machine is cut off after this time."""
 RENEW_SECONDS = 3600.0
-SERVICES = frozenset({"redis", "logs", "api", "builder", "registry"})
+SERVICES = frozenset({"redis", "sentinel", "logs", "api", "builder", "registry"})
 _TARGET = re.compile(r"([a-z]+)=([^=:/@,]+):(\d{1,5})")
 _FORWARD = re.compile(r"([^=:/@,]+):(\d{1,5})=([a-z]+)@([a-z0-9.-]+)/([^=/@,]+):(\d{1,5})")
 
@@ -72,7 +73,11 @@ class Agent:
         self.name = settings.node or self._folder.name
         self.members: frozenset[str] = frozenset()
         """Machines that may connect; empty until the API has been read."""
-        self._ingress = Ingress(self._folder, targets(settings.agent_services), lambda: self.members)
+        self.early = self._stored_managers()
+        """Managers that may connect to Redis until the API has been read, which needs Redis itself."""
+        self._ingress = Ingress(
+            self._folder, targets(settings.agent_services), lambda: self.members, lambda: self.early
+        )
         self._egresses = [
             # A client of the registry can read all images of the platform: on each machine only its engine may.
             (place, Egress(self._folder, remote, root_only=remote.service == protocol("registry")))
@@ -106,9 +111,16 @@ class Agent:
         while True:
             with self._reported("members not read"):
                 answer = await self._ask("GET", "/cluster/nodes")
-                self.members = frozenset(str(each["name"]) for each in answer["nodes"])
+                self.members, self.early = frozenset(str(each["name"]) for each in answer["nodes"]), frozenset()
                 self._ingress.drop_strangers()
+                if listed := managers.convert(answer.get("managers", [])):
+                    await asyncio.to_thread(self._folder.keep_managers, listed)
             await asyncio.sleep(MEMBERS_SECONDS)
+
+    def _stored_managers(self) -> frozenset[str]:
+        with self._reported("managers not read"):
+            return frozenset(manager.name for manager in self._folder.managers())
+        return frozenset()
 
     async def _renew(self) -> None:
         while True:

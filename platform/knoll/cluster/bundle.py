@@ -2,13 +2,19 @@
 
 import re
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from ipaddress import ip_address
 from types import MappingProxyType
 
 import msgspec
 
-FILES = ("compose.yaml", "compose.cluster.yaml", "compose.node.yaml", "builder/build/buildkitd.sh")
+FILES = (
+    "compose.yaml",
+    "compose.cluster.yaml",
+    "compose.manager.yaml",
+    "compose.node.yaml",
+    "builder/build/buildkitd.sh",
+)
 """Files of the platform that a machine needs."""
 SINGLE_MACHINE_ENV = ".env.single-machine"
 """Copy of the first machine's `.env` from before it became one of several; scripts/down.sh restores it."""
@@ -29,13 +35,14 @@ DEFAULT_PORTS = {
 }  # fmt: skip
 """Ports of a machine without settings, as in compose.yaml and compose.cluster.yaml."""
 _CLUSTER = "compose.yaml:compose.cluster.yaml"
+_MANAGER = f"{_CLUSTER}:compose.manager.yaml"
 
 
 class Bundle(msgspec.Struct, frozen=True):
     """Data for a new machine, encrypted with its join token."""
 
     first_node: str
-    """The machine with Redis."""
+    """The first machine, which has the registry."""
     first_address: str
     settings: dict[str, str]
     """Settings that all machines share."""
@@ -44,9 +51,11 @@ class Bundle(msgspec.Struct, frozen=True):
     files: dict[str, bytes]
     """Files of the platform by relative path."""
     swarm_token: str
-    """Docker Swarm's join token for workers."""
+    """Docker Swarm's join token, for workers or for managers."""
     swarm_address: str
     """`ADDRESS:PORT` of a Swarm manager."""
+    manager: bool = False
+    """Whether the machine becomes a manager; `keys` has the passwords of the group of Redis servers then."""
 
 
 def encode(bundle: Bundle) -> bytes:
@@ -76,6 +85,36 @@ def first_settings(name: str, address: str, before: Mapping[str, str]) -> dict[s
         "KNOLL_GATEWAY_ADDRESS": before.get("KNOLL_GATEWAY_ADDRESS") or address,
         "KNOLL_BIND": before.get("KNOLL_BIND") or _any(address),
     }
+
+
+def manager_settings(slot: int, membership: str) -> dict[str, str]:
+    """Return the settings that a manager has in addition. Args: membership: its id."""
+    return {
+        "COMPOSE_FILE": _MANAGER,
+        "KNOLL_NODE_LEADS": "true",
+        "KNOLL_MANAGER_SLOT": str(slot),
+        "KNOLL_MANAGER_ID": membership,
+    }
+
+
+def is_manager(settings: Mapping[str, str]) -> bool:
+    """Return whether a machine with these settings is a manager."""
+    return bool(settings.get("KNOLL_NODE")) and settings.get("COMPOSE_FILE") in (_CLUSTER, _MANAGER)
+
+
+def role_problems(manager: bool, before: Mapping[str, str]) -> Iterator[str]:
+    """Yield why a machine that is a node already must not join again.
+
+    Args:
+        manager: whether it would become a manager.
+        before: its present settings.
+    """
+    if not before.get("KNOLL_NODE") or is_manager(before) is manager:
+        return
+    if manager:
+        yield "it is no manager: run `/etc/knoll/knoll node leave` here, and remove it with `knoll node rm` first"
+    else:
+        yield "it is a manager: print the command with `knoll node join-command --manager`"
 
 
 def node_settings(
@@ -132,7 +171,7 @@ def changed_dotenv(text: str, settings: Mapping[str, str]) -> str:
     return "\n".join([*lines, dotenv(left)] if left else [*lines, ""])
 
 
-def script(server: str, pin: str, image: str, home: str, settings: Mapping[str, str]) -> str:
+def script(server: str, pin: str, image: str, home: str, settings: Mapping[str, str], *, manager: bool = False) -> str:
     """Return the shell script that a new machine runs, with a placeholder for its join token.
 
     Args:
@@ -143,6 +182,7 @@ def script(server: str, pin: str, image: str, home: str, settings: Mapping[str, 
         settings: of the first machine; the new one checks their ports before it becomes a member.
     """
     ports = " ".join(f"--port {name}={port(settings, name)}" for name in DEFAULT_PORTS)
+    ports += " --manager" if manager else ""
     quoted: Sequence[str] = [shlex.quote(each) for each in (server, pin, image, home)]
     return _SCRIPT.format(server=quoted[0], pin=quoted[1], image=quoted[2], home=quoted[3], ports=ports)
 

@@ -6,12 +6,15 @@ import os
 import re
 import subprocess
 import tarfile
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import IO
 
 from knoll.values.errors import KnollError
 from knoll.values.json import Json
 
+DEMOTION_SECONDS = 30.0
+"""How long the demotion of a Swarm manager may take."""
 USER = 10001
 """User of the platform's processes in its image."""
 
@@ -49,8 +52,10 @@ def project_folder(platform: str) -> str:
     return output.decode().strip().partition("\n")[0]
 
 
-def write_volume(image: str, platform: str, name: str, files: Mapping[str, bytes]) -> None:
+def write_volume(image: str, platform: str, name: str, files: Mapping[str, bytes], mode: int = 0o700) -> None:
     """Write files to a volume of the platform, readable by its processes only; a missing volume is created.
+
+    Args: mode: of the volume's folder.
 
     Raises: EngineError.
     """
@@ -63,7 +68,7 @@ def write_volume(image: str, platform: str, name: str, files: Mapping[str, bytes
             entry = tarfile.TarInfo(name)
             entry.size, entry.mode, entry.uid, entry.gid = len(content), 0o600, USER, USER
             tar.addfile(entry, io.BytesIO(content))
-    script = f"tar -x -p -C /volume && chown {USER}:{USER} /volume && chmod 0700 /volume"
+    script = f"tar -x -p -C /volume && chown {USER}:{USER} /volume && chmod {mode:04o} /volume"
     run(*_in_volume(image, volume, ""), "sh", "-c", script, data=archive.getvalue())
 
 
@@ -93,13 +98,36 @@ def saved(images: Sequence[str], target: IO[bytes]) -> None:
         raise EngineError(f"docker save: {done.stderr.decode(errors='replace').strip()[-1000:]}")
 
 
-def remove_node(engine_id: str) -> None:
-    """Remove an engine from the Swarm that the engine here manages, if it is in it. Raises: EngineError."""
-    try:
-        run("node", "rm", "--force", engine_id)
-    except EngineError as error:
-        if not re.search(r"no such node|node \S+ not found", str(error), re.IGNORECASE):
-            raise
+def remove_node(engine_id: str, *, manager: bool = False) -> None:
+    """Remove an engine from the Swarm that the engine here manages, if it is in it. Raises: EngineError.
+
+    Args: manager: whether it manages the Swarm, too.
+    """
+    deadline = time.monotonic() + DEMOTION_SECONDS
+    while True:
+        try:
+            if manager:
+                run("node", "demote", engine_id)
+            run("node", "rm", "--force", engine_id)
+        except EngineError as error:
+            if re.search(r"no such node|node \S+ not found", str(error), re.IGNORECASE):
+                return
+            # Docker demotes a manager after it has replied.
+            if not manager or "demoted" not in str(error) or time.monotonic() > deadline:
+                raise
+            time.sleep(0.5)
+        else:
+            return
+
+
+def demote(engine_id: str) -> None:
+    """Make the engine here a worker of the Swarm that it manages, and wait until it is one. Raises: EngineError."""
+    run("node", "demote", engine_id)
+    deadline = time.monotonic() + DEMOTION_SECONDS
+    while (info().get("Swarm") or {}).get("ControlAvailable"):
+        if time.monotonic() > deadline:
+            raise EngineError("Docker did not demote this manager: run `docker swarm leave --force`")
+        time.sleep(0.5)
 
 
 def swarm_problems(engine: Json) -> Iterator[str]:

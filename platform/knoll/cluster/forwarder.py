@@ -17,7 +17,7 @@ import structlog
 from cryptography import x509
 
 from knoll.auth import certificates
-from knoll.cluster.node_folder import NodeFolder
+from knoll.cluster.node_folder import NodeFolder, accepted_protocols
 from knoll.process.socket_owner import owner_of
 from knoll.values import versions
 
@@ -26,6 +26,7 @@ log = structlog.get_logger()
 HANDSHAKE_SECONDS, CONNECT_SECONDS = 10.0, 5.0
 MAX_CONNECTIONS = 4096
 CHUNK = 64 * 1024
+_GROUP = frozenset((*accepted_protocols("redis"), *accepted_protocols("sentinel")))
 _KEEP_ALIVE = (
     (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
     (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 15),
@@ -50,16 +51,23 @@ class Remote:
 class Ingress:
     """Accepts connections of other machines for services of this one."""
 
-    def __init__(self, folder: NodeFolder, targets: Mapping[str, tuple[str, int]], members: Callable[[], Set[str]]):
+    def __init__(
+        self,
+        folder: NodeFolder,
+        targets: Mapping[str, tuple[str, int]],
+        members: Callable[[], Set[str]],
+        replicating: Callable[[], Set[str]] = frozenset,
+    ) -> None:
         """
         Args:
             targets: host and port by service.
             members: returns the names of the nodes that may connect.
+            replicating: returns the names of more nodes that may connect, to Redis and its sentinel only.
         """
-        self._targets, self._members = targets, members
+        self._targets, self._members, self._replicating = targets, members, replicating
         self.context = folder.context(server=True)
         self.context.set_alpn_protocols(sorted(targets))
-        self._open: dict[asyncio.Task[None], str] = {}
+        self._open: dict[asyncio.Task[None], tuple[str, str]] = {}
 
     @property
     def connections(self) -> int:
@@ -79,26 +87,28 @@ class Ingress:
 
     def drop_strangers(self) -> None:
         """End the connections of nodes that are no longer members."""
-        members = self._members()
-        for task, node in list(self._open.items()):
-            if node not in members:
+        for task, (node, service) in list(self._open.items()):
+            if not self._may(node, service):
                 task.cancel()
+
+    def _may(self, node: str, service: str) -> bool:
+        return node in self._members() or (service in _GROUP and node in self._replicating())
 
     async def _accepted(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         tls = writer.get_extra_info("ssl_object")
         node, service = _peer(tls), tls.selected_alpn_protocol() or ""
         target = self._targets.get(service)
-        if target is None or node not in self._members() or len(self._open) >= MAX_CONNECTIONS:
+        if target is None or not self._may(node, service) or len(self._open) >= MAX_CONNECTIONS:
             reason = "" if service else f"it offers no service of a version that this machine accepts; {versions.HOW}"
             log.warning("connection of a machine refused", node=node, service=service, reason=reason)
             writer.transport.abort()
             return
         task = asyncio.current_task()
         assert task is not None
-        self._open[task] = node
+        self._open[task] = node, service
         try:
             _keep_alive(writer)
-            await _joined(reader, writer, lambda: asyncio.open_connection(*target, limit=CHUNK), service)
+            await joined(reader, writer, lambda: asyncio.open_connection(*target, limit=CHUNK), service)
         except asyncio.CancelledError:
             writer.transport.abort()  # cancelled by `drop_strangers`: only this connection ends
         finally:
@@ -151,7 +161,7 @@ class Egress:
             return
         self._connections += 1
         try:
-            await _joined(reader, writer, self.connect, self._remote.service)
+            await joined(reader, writer, self.connect, self._remote.service)
         finally:
             self._connections -= 1
 
@@ -176,7 +186,7 @@ def _peer(tls: ssl.SSLObject) -> str:
 Connect = Callable[[], Awaitable[tuple[asyncio.StreamReader, asyncio.StreamWriter]]]
 
 
-async def _joined(
+async def joined(
     reader: asyncio.StreamReader,
     writer: asyncio.StreamWriter,
     connect: Connect,

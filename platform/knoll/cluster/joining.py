@@ -6,6 +6,8 @@ import http.client
 import json
 import socket
 import ssl
+from collections.abc import Sequence
+from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from cryptography import x509
@@ -13,6 +15,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from knoll import __version__
 from knoll.auth.join_tokens import JoinToken
+from knoll.cluster import managers
+from knoll.cluster.managers import Manager
 from knoll.cluster.node_folder import NodeFolder
 from knoll.values.errors import BadRequestError, KnollError
 from knoll.values.json import Json
@@ -41,18 +45,35 @@ def pin_of_server(server: str) -> str:
         raise JoinError(f"{server}: {error}") from error
 
 
-def join(server: str, pin: str, token: JoinToken, name: str, folder: NodeFolder) -> bytes:
-    """Become a member of the platform under a name; returns the decrypted bundle.
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """What a new member got."""
 
-    The private key is created in the folder; the certificate and the machine's token are written beside it.
+    bundle: bytes
+    """Decrypted."""
+    id: str
+    """Identifies this membership: another one when the machine was removed and joins again."""
+    managers: Sequence[Manager]
+
+
+def join(server: str, pin: str, token: JoinToken, name: str, folder: NodeFolder, address: str = "") -> Joined:
+    """Become a member of the platform under a name.
+
+    The private key is created in the folder; the certificate, the machine's token and the list of managers are written
+    beside it.
+
+    Args: address: of this machine; required with the token for a manager.
 
     Raises: JoinError, NodeFolderError, SealedError.
     """
-    body = json.dumps({"request": folder.request(name).decode(), "version": f"v{__version__}"})
+    request = {"request": folder.request(name).decode(), "version": f"v{__version__}", "address": address}
+    body = json.dumps(request)
     issued = _post(server, pin, f"/cluster/nodes/{name}", body, token)
     try:
         folder.keep(str(issued["authority"]).encode(), str(issued["certificate"]).encode(), str(issued["token"]))
-        return token.open(base64.b64decode(issued["bundle"]))
+        listed = managers.convert(issued.get("managers", []))
+        folder.keep_managers(listed)
+        return Joined(token.open(base64.b64decode(issued["bundle"])), str(issued.get("id", "")), listed)
     except (LookupError, ValueError) as error:
         raise JoinError(f"{server} sent an unexpected response: {error}") from error
 

@@ -30,7 +30,10 @@ def remove_platform(platform: str, image: str) -> None:
 
 def leave_swarm(engine: Json) -> None:
     """Leave the Swarm; a worker needs no permission. Args: engine: output of `docker info`. Raises: EngineError."""
-    if (engine.get("Swarm") or {}).get("LocalNodeState") not in ("inactive", "", None):
+    swarm = engine.get("Swarm") or {}
+    if swarm.get("ControlAvailable"):
+        engine_cli.demote(swarm["NodeID"])
+    if swarm.get("LocalNodeState") not in ("inactive", "", None):
         engine_cli.run("swarm", "leave")
 
 

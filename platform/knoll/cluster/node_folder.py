@@ -2,7 +2,7 @@
 
 import os
 import ssl
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from pathlib import Path
 
@@ -11,10 +11,14 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from knoll import __version__
 from knoll.auth import certificates
+from knoll.cluster import managers
+from knoll.cluster.managers import Manager
 from knoll.values import versions
 from knoll.values.errors import KnollError
 
 AUTHORITY, CERTIFICATE, KEY, TOKEN = "ca.pem", "node.pem", "node.key.pem", "token"
+MANAGERS = "managers.json"
+"""The managers of the cluster, as last listed by the API: without them, a machine that starts finds no Redis."""
 
 
 def protocol(service: str) -> str:
@@ -88,6 +92,25 @@ class NodeFolder:
         self._write(AUTHORITY, authority)
         self._write(TOKEN, f"{token}\n".encode())
         self._write(CERTIFICATE, certificate)
+
+    def files(self) -> dict[str, bytes]:
+        """Return the content of all files, by name. Raises: NodeFolderError."""
+        listed = (MANAGERS,) if (self.path / MANAGERS).exists() else ()
+        return {name: self._read(name) for name in (AUTHORITY, CERTIFICATE, KEY, TOKEN, *listed)}
+
+    def managers(self) -> list[Manager]:
+        """Return the managers as they were last listed; none if they never were. Raises: NodeFolderError."""
+        try:
+            return managers.decode((self.path / MANAGERS).read_bytes())
+        except FileNotFoundError:
+            return []
+        except (OSError, ValueError) as error:
+            raise NodeFolderError(f"{self.path / MANAGERS}: {error}") from error
+
+    def keep_managers(self, listed: Sequence[Manager]) -> None:
+        """Store the managers. Raises: NodeFolderError."""
+        if listed != self.managers():
+            self._write(MANAGERS, managers.encode(listed))
 
     def is_valid(self, now: datetime) -> bool:
         """Return whether the certificate does not have to be renewed yet. Args: now: with a time zone."""

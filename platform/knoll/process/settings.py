@@ -344,10 +344,12 @@ class AgentSettings(CommonSettings, frozen=True, kw_only=True):
     agent_port: Port = 7443
     """Port for the other machines, with mutual TLS; as published to them."""
     agent_services: str = ""
-    """Comma-separated services of this machine for the others, each `NAME=HOST:PORT`; names are `redis`, `logs`,
-    `api`, `builder` and `registry`."""
+    """Comma-separated services of this machine for the others, each `NAME=HOST:PORT`; names are `redis`, `sentinel`,
+    `logs`, `api`, `builder` and `registry`."""
     agent_forwards: str = ""
     """Comma-separated services of other machines for this one, each `HOST:PORT=NAME@NODE/ADDRESS:PORT`."""
+    agent_first_manager: str = ""
+    """Machine with Redis while no list of managers has been stored, as `NODE/ADDRESS`."""
 
 
 class BuilderSettings(CommonSettings, frozen=True, kw_only=True):

@@ -7,7 +7,8 @@ The URL of a single server has the forms of redis-py, which reads the same URL f
 know the primary. Options of a Redis with replicas:
 
 - `replicas`: how many replicas must have each write before it is acknowledged; 1 with sentinels, otherwise 0. It can be
-  set in any URL, for example of a managed Redis whose one address always leads to the primary.
+  set in any URL, for example of a managed Redis whose one address always leads to the primary. `replicas=auto`: one
+  replica if the server has `min-replicas-to-write`, none as long as it has not.
 - `sentinel_username` and `sentinel_password`: the login for the sentinels. `sentinel_users=yes`: the sentinels have the
   same users as Redis. Without these options no login is sent to them.
 
@@ -47,6 +48,8 @@ class Address:
     """Name by which sentinels know the primary."""
     replicas: int = 0
     """How many replicas must have a write before it is acknowledged."""
+    asks_for_replicas: bool = False
+    """Whether the server's own setting says how many; `replicas` is 0 then until the server was asked."""
 
     def __str__(self) -> str:
         return self.path or f"{self.host}:{self.port}"
@@ -54,7 +57,7 @@ class Address:
     @property
     def is_replicated(self) -> bool:
         """Whether another server may become the primary."""
-        return bool(self.sentinels or self.replicas)
+        return bool(self.sentinels or self.replicas or self.asks_for_replicas)
 
     def at(self, host: str, port: int) -> "Address":
         """Return the same login at another host and port."""
@@ -94,6 +97,7 @@ def _single(url: str) -> Address:
         database=int(options.get("db") or ("" if unix else parts.path.strip("/")) or "0"),
         tls=_tls_options(options) if parts.scheme == "rediss" else None,
         replicas=_replicas(options, 0),
+        asks_for_replicas=_asks(options),
     )
 
 
@@ -106,7 +110,7 @@ def _behind_sentinels(url: str) -> Address:
     address = _single(urlunsplit((scheme, f"{login}@" if login else "", parts.path, parts.query, "")))
     if not (name := options.get("master")):
         raise ValueError("`master=NAME` is missing: the name by which sentinels know the primary")
-    sentinel = dataclasses.replace(address, database=0, replicas=0)
+    sentinel = dataclasses.replace(address, database=0, replicas=0, asks_for_replicas=False)
     if options.get("sentinel_users", "").lower() in _FALSE:
         user, password = options.get("sentinel_username") or "", options.get("sentinel_password") or ""
         sentinel = dataclasses.replace(sentinel, user=user, password=password)
@@ -119,7 +123,7 @@ def _behind_sentinels(url: str) -> Address:
             sentinel.at(unquote(place.hostname or DEFAULT_HOST), place.port or SENTINEL_PORT) for place in places
         ),
         primary_name=name,
-        replicas=_replicas(options, 1),
+        replicas=_replicas(options, 0 if address.asks_for_replicas else 1),
     )
 
 
@@ -127,8 +131,12 @@ def _options(query: str) -> dict[str, str]:
     return {name: values[0] for name, values in parse_qs(query, keep_blank_values=True).items()}
 
 
+def _asks(options: Mapping[str, str]) -> bool:
+    return options.get("replicas") == "auto"
+
+
 def _replicas(options: Mapping[str, str], default: int) -> int:
-    count = int(options.get("replicas") or default)
+    count = 0 if _asks(options) else int(options.get("replicas") or default)
     if count < 0:
         raise ValueError(f"replicas={count}: it must not be negative")
     return count

@@ -1,5 +1,6 @@
 """How machines join: tokens, certificates, members, and what each credential does not permit."""
 
+import asyncio
 import base64
 import json
 import time
@@ -15,6 +16,7 @@ from api import authority
 from knoll import __version__
 from knoll.auth import certificates, join_tokens, key_files, process_tokens
 from knoll.auth.join_tokens import JoinToken
+from knoll.cluster.managers import MANAGER
 from knoll.cluster.members import KEY_ANNOTATION
 from knoll.cluster.node_folder import NodeFolder
 from knoll.messages.nodes import NODES, Node
@@ -48,7 +50,7 @@ async def api(redis: RedisClient, tmp_path: Path) -> AsyncIterator[Running]:
     await store.close()
 
 
-async def issue(api: Running, seconds: float = 600.0, image: str = "") -> JoinToken:
+async def issue(api: Running, seconds: float = 600.0, image: str = "", role: str = "") -> JoinToken:
     """What `knoll node join-command` does."""
     token = JoinToken.fresh()
     body = {
@@ -56,7 +58,7 @@ async def issue(api: Running, seconds: float = 600.0, image: str = "") -> JoinTo
         "kind": "Secret",
         "type": join_tokens.SECRET_TYPE,
         "metadata": {"name": token.object_name},
-        "data": token.data(BUNDLE, time.time() + seconds, image),
+        "data": token.data(BUNDLE, time.time() + seconds, image, role=role),
     }
     answer = await api.client.post("/api/v1/namespaces/kube-system/secrets", json=body)
     assert answer.status_code == 201, answer.text
@@ -67,8 +69,10 @@ def bearer(token: object) -> dict[str, str]:
     return {"Authorization": f"Bearer {token}"}
 
 
-async def join(api: Running, token: JoinToken, folder: NodeFolder, name: str) -> httpx.Response:
-    body = {"request": folder.request(name[:50]).decode()}
+async def join(
+    api: Running, token: JoinToken, folder: NodeFolder, name: str, address: str = "192.0.2.9"
+) -> httpx.Response:
+    body = {"request": folder.request(name[:50]).decode(), "address": address}
     return await api.client.post(f"/cluster/nodes/{name}", json=body, headers=bearer(token))
 
 
@@ -113,7 +117,34 @@ async def test_a_machine_with_a_token_gets_a_certificate_and_the_keys(api: Runni
     assert folder.name == "n2"
     assert folder.is_valid(datetime.now(UTC))
     members = await api.client.get("/cluster/nodes", headers=bearer(folder.token))
-    assert members.json() == {"nodes": [{"name": "n2", "address": ""}]}
+    assert members.json() == {"nodes": [{"name": "n2", "address": ""}], "managers": []}
+
+
+async def test_only_a_token_for_managers_makes_a_manager(api: Running, tmp_path: Path) -> None:
+    managers, workers = await issue(api, role=MANAGER), await issue(api)
+    answers = await asyncio.gather(
+        *(join(api, managers, NodeFolder(tmp_path / f"n{n}"), f"n{n}", f"192.0.2.{n}") for n in (1, 2, 3)),
+        join(api, workers, NodeFolder(tmp_path / "n4"), "n4"),
+    )
+    assert {answer.status_code for answer in answers} == {201}
+    # The slots are different, although they join at the same time; a repeated join keeps them.
+    again = await join(api, managers, NodeFolder(tmp_path / "n1"), "n1", "192.0.2.1")
+    listed = again.json()["managers"]
+    assert sorted(each["slot"] for each in listed) == [1, 2, 3]
+    assert {each["name"]: each["address"] for each in listed} == {f"n{n}": f"192.0.2.{n}" for n in (1, 2, 3)}
+    token = again.json()["token"]
+    assert (await api.client.get("/cluster/nodes", headers=bearer(token))).json()["managers"] == listed
+    # Its slot is free once a manager is removed.
+    (slot,) = [each["slot"] for each in listed if each["name"] == "n2"]
+    assert (await api.client.delete(f"{ACCOUNTS}/node-n2")).is_success
+    fifth = await join(api, managers, NodeFolder(tmp_path / "n5"), "n5", "192.0.2.5")
+    assert {each["name"]: each["slot"] for each in fifth.json()["managers"]}["n5"] == slot
+
+
+@pytest.mark.parametrize("address", ["", "n2.example.org"])
+async def test_a_manager_without_an_address_is_refused(api: Running, tmp_path: Path, address: str) -> None:
+    refused = await join(api, await issue(api, role=MANAGER), NodeFolder(tmp_path / "n2"), "n2", address)
+    assert (refused.status_code, "address" in refused.json()["message"]) == (400, True)
 
 
 async def test_the_store_does_not_reveal_what_a_machine_gets(api: Running, redis: RedisClient) -> None:

@@ -28,7 +28,7 @@ pytestmark = pytest.mark.redis
 
 
 async def joined(url: str, pin: str, token: JoinToken, folder: NodeFolder, name: str = "n2") -> bytes:
-    return await asyncio.to_thread(joining.join, url, pin, token, name, folder)
+    return (await asyncio.to_thread(joining.join, url, pin, token, name, folder)).bundle
 
 
 async def test_a_machine_joins_with_the_line_that_was_printed(api: Running, redis: RedisClient, tmp_path: Path) -> None:

@@ -10,8 +10,10 @@ from click.testing import CliRunner, Result
 
 from knoll.cli.node import rm
 from knoll.cluster.engine_cli import EngineError
+from knoll.cluster.managers import MANAGER
 from knoll.cluster.node_folder import NodeFolder
 from knoll.values.errors import ConflictError, NotFoundError
+from knoll.values.node import CONTROL_PLANE
 from tests.component.api import test_machines
 from tests.component.api.conftest import Running
 
@@ -45,9 +47,12 @@ class Docker:
         (self._folder / "info").write_text(json.dumps({"Swarm": swarm}))
 
     @property
+    def calls(self) -> list[str]:
+        return (self._folder / "calls").read_text().splitlines()
+
+    @property
     def removed(self) -> list[str]:
-        lines = (self._folder / "calls").read_text().splitlines()
-        return [line.split()[-1] for line in lines if line.startswith("node rm")]
+        return [line.split()[-1] for line in self.calls if line.startswith("node rm")]
 
 
 @pytest.fixture
@@ -111,5 +116,46 @@ async def test_nothing_is_removed_where_docker_does_not_manage_the_machines(clus
     docker.manages(False)
     refused = await removal(cluster, "n2")
     assert isinstance(refused.exception, ConflictError)
-    assert "run this on the first machine" in str(refused.exception)
+    assert "run this on a manager" in str(refused.exception)
     assert await exists(cluster, "serviceaccounts", "kube-system", "node-n2")
+
+
+async def add_managers(api: Running, folder: Path, *ready: str) -> None:
+    """Make n1, n2 and n3 managers, some of which respond."""
+    token = await test_machines.issue(api, role=MANAGER)
+    for name in ("n1", "n2", "n3"):
+        answer = await test_machines.join(api, token, NodeFolder(folder / name), name)
+        assert answer.status_code == 201, answer.text
+        conditions = [{"type": "Ready", "status": "True" if name in ready else "Unknown"}]
+        body = {
+            "apiVersion": "v1",
+            "kind": "Node",
+            "metadata": {"name": name, "uid": f"u{name[1:]}", "labels": {CONTROL_PLANE: ""}},
+            "spec": {"providerID": f"docker://engine{name[1:]}"},
+            "status": {"conditions": conditions},
+        }
+        try:
+            stored = await api.store.get("nodes", "", name)
+        except NotFoundError:
+            await api.store.create("nodes", body)
+        else:
+            version = stored["metadata"]["resourceVersion"]
+            await api.store.update("nodes", {**body, "metadata": {**body["metadata"], "resourceVersion": version}})  # type: ignore[dict-item]
+
+
+async def test_a_manager_is_demoted_before_it_is_removed(cluster: Running, docker: Docker, tmp_path: Path) -> None:
+    await add_managers(cluster, tmp_path, "n1", "n3")
+    done = await removal(cluster, "n2")
+    assert done.exit_code == 0, done.exception
+    assert docker.calls[-2:] == ["node demote engine2", "node rm --force engine2"]
+    assert not await exists(cluster, "serviceaccounts", "kube-system", "node-n2")
+
+
+async def test_the_quorum_of_the_managers_is_kept(cluster: Running, docker: Docker, tmp_path: Path) -> None:
+    await add_managers(cluster, tmp_path, "n1", "n3")
+    refused = await removal(cluster, "n3")
+    assert "2 are needed: start n2 first" in str(refused.exception)
+    assert await exists(cluster, "serviceaccounts", "kube-system", "node-n3")
+    assert docker.removed == []
+    assert (await removal(cluster, "n3", "--force")).exit_code == 0
+    assert docker.removed == ["engine3"]

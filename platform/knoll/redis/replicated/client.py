@@ -10,32 +10,28 @@ Its guarantees beyond those of `RedisClient`:
 
 import asyncio
 import contextlib
+import dataclasses
 from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any
 
 import structlog
 
-from knoll.concurrency.backoff import Backoff
 from knoll.redis import keys
 from knoll.redis.address import Address
 from knoll.redis.connection import RESPONSE_SECONDS, Argument, RedisConnection, Reply, open_connection, packed
 from knoll.redis.fence import FENCE
-from knoll.redis.replicated.discovery import Primary, Replication, find_primary, open_sentinel
+from knoll.redis.replicated.discovery import Primary, Replication
 from knoll.redis.replicated.scripts import BEGIN_EPOCH, RAISE, additions, epoch_form
+from knoll.redis.replicated.sentinels import Sentinels
 from knoll.redis.replicated.session import INFO, Session, answer_seconds, problem_of
-from knoll.redis.reply_errors import NotPrimaryError, RedisReplyError, UnknownScriptError
+from knoll.redis.reply_errors import NotPrimaryError, UnknownScriptError
 from knoll.redis.single_client import RedisClient, Script, all_replies, result_of
 from knoll.redis.streams import GATHER_SECONDS
 from knoll.values.errors import KnollError, StoreForbiddenError, StoreUnavailableError
 
 log = structlog.get_logger()
 
-_SWITCHED, _PROMOTED, _DOWN, _VOTED = "+switch-master", "+promoted-slave", "+odown", "+vote-for-leader"
-"""Channels of a sentinel: the primary has changed; this sentinel promoted a replica; a quorum considers the primary to
-be down; this sentinel voted for the one that is to replace a primary."""
-VOTE_SECONDS = 10.0
-"""An election of sentinels that has not led to another primary after this time has failed."""
 _form = cache(epoch_form)
 
 
@@ -48,11 +44,7 @@ class ReplicatedClient(RedisClient):
         super().__init__(where, name, gather_seconds)
         self._session: Session | None = None
         self._epoch_changed = asyncio.Event()
-        self._listening: list[asyncio.Task[None]] = []
-        self._vote, self._voted_at = 0, float("-inf")
-        """The configuration epoch of a sentinel's last vote, and the time of the vote on the loop's clock."""
-        self._warnings = 0
-        """How many messages of sentinels would have ended a session."""
+        self._sentinels = Sentinels(where, name, self._primary, self._warned)
 
     async def run(self, script: Script, names: Sequence[str], args: Sequence[Argument]) -> Reply:
         if not script.writes:
@@ -104,10 +96,7 @@ class ReplicatedClient(RedisClient):
         return self.epoch != epoch
 
     async def aclose(self) -> None:
-        for task in self._listening:
-            task.cancel()
-        await asyncio.gather(*self._listening, return_exceptions=True)
-        self._listening = []
+        await self._sentinels.aclose()
         await super().aclose()
         if self._session is not None:
             self._session.end("the client was closed")
@@ -119,10 +108,9 @@ class ReplicatedClient(RedisClient):
         return session
 
     async def _open_commands(self) -> RedisConnection:
-        if not self._listening:
-            self._listening = [asyncio.create_task(self._listen(each)) for each in self.where.sentinels]
-        warnings = self._warnings
-        primary = await self._find()
+        self._sentinels.follow()
+        warnings = self._sentinels.warnings
+        primary = await self._sentinels.find()
         address = self.where.at(primary.host, primary.port)
         commands = await open_connection(
             address,
@@ -135,24 +123,25 @@ class ReplicatedClient(RedisClient):
             if problem := problem_of(replication, address, ""):
                 raise StoreUnavailableError(f"Redis is unavailable: {problem}")
             # Ask again after the server has answered: sentinels may have started to replace it meanwhile.
-            if self.where.sentinels and (await self._find()).place != primary.place:
+            if self.where.sentinels and (await self._sentinels.find()).place != primary.place:
                 raise StoreUnavailableError("Redis is unavailable: sentinels name another primary than a moment ago")
             epoch = replication.replication_id
             await _begin_epoch(commands, epoch)
-            if self._warnings != warnings:
+            if self._sentinels.warnings != warnings:
                 raise StoreUnavailableError("Redis is unavailable: sentinels replace its primary")
         except BaseException:
             commands.end("it is not the primary")
             raise
+        address = dataclasses.replace(address, replicas=replication.required(address))
         self._begin(Session(address, epoch, commands, primary))
         return commands
 
-    async def _find(self) -> Primary:
-        primary = await find_primary(self.where, self.name)
-        is_recent = asyncio.get_running_loop().time() - self._voted_at < VOTE_SECONDS
-        if is_recent and primary.configuration < self._vote:
-            raise StoreUnavailableError(f"Redis is unavailable: sentinels replace {primary.host}:{primary.port}")
-        return primary
+    def _primary(self) -> Primary | None:
+        return None if self._session is None else self._session.primary
+
+    def _warned(self, reason: str) -> None:
+        if self._session is not None:
+            self._session.end(reason)
 
     def _begin(self, session: Session) -> None:
         before, self._session = self._session, session
@@ -182,67 +171,6 @@ class ReplicatedClient(RedisClient):
         )
         session.attach(connection)
         return connection
-
-    async def _listen(self, sentinel: Address) -> None:
-        """End the session as soon as a sentinel names another primary."""
-        backoff = Backoff()
-        while True:
-            try:
-                connection = await open_sentinel(sentinel, self.name, on_push=self._heard)
-                try:
-                    for channel in (_SWITCHED, _PROMOTED, _DOWN, _VOTED):
-                        await connection.submit(packed("SUBSCRIBE", channel))
-                    backoff.reset()
-                    await asyncio.shield(connection.lost)
-                finally:
-                    connection.end("it is not needed")
-            except StoreUnavailableError:
-                pass
-            except (KnollError, RedisReplyError) as error:
-                # Without its messages, a replaced primary is noticed only by polling.
-                log.warning("sentinel not followed", sentinel=str(sentinel), error=str(error))
-            await backoff.wait()
-
-    def _heard(self, push: Sequence[Any]) -> None:
-        channel, message = push[1].decode(), push[2].decode()
-        if channel == _VOTED:
-            self._vote, self._voted_at = int(message.split()[-1]), asyncio.get_running_loop().time()
-        session = self._session
-        if reason := warning(self.where.primary_name, channel, message, session.primary if session else None):
-            self._warnings += 1
-            if session is not None:
-                session.end(reason)
-
-
-def warning(primary_name: str, channel: str, message: str, current: Primary | None) -> str:
-    """Return why a session with a primary ends after a message of a sentinel; empty if it does not.
-
-    Args: current: None while no session is open.
-    """
-    if channel == _VOTED:
-        # The message does not name the primary: if sentinels watch several, an election interrupts the clients of all.
-        is_newer = current is None or current.configuration < int(message.split()[-1])
-        return "sentinels elect another primary" if is_newer else ""
-    if channel == _DOWN:
-        return "sentinels consider the primary to be down" if message.split()[1:2] == [primary_name] else ""
-    primary = named_by(primary_name, channel, message)
-    if primary is None or (current is not None and current.place == primary.place):
-        return ""
-    return f"sentinels named {primary.host}:{primary.port} the primary"
-
-
-def named_by(primary_name: str, channel: str, message: str) -> Primary | None:
-    """Return the new primary in a message of a sentinel; None when it is about something else.
-
-    Source: https://redis.io/docs/latest/operate/oss_and_stack/management/sentinel/#pubsub-messages
-    """
-    fields = message.split()
-    if channel == _SWITCHED and len(fields) == 5 and fields[0] == primary_name:
-        return Primary(fields[3], int(fields[4]))
-    # slave NAME HOST PORT @ PRIMARY HOST PORT
-    if channel == _PROMOTED and len(fields) == 8 and fields[5] == primary_name:
-        return Primary(fields[2], int(fields[3]))
-    return None
 
 
 async def _begin_epoch(connection: RedisConnection, replication_id: str) -> None:

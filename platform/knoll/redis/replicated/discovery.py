@@ -19,13 +19,13 @@ from knoll.redis.connection import CONNECT_SECONDS, RedisConnection, open_connec
 from knoll.redis.reply_errors import RedisReplyError
 from knoll.values.errors import KnollError, StoreUnavailableError
 
-SENTINEL_SECONDS = 0.5
+SENTINEL_SECONDS = 1.0
 """How long a sentinel may take, to connect and to answer."""
 _GRACE_SECONDS = 0.2
 """How long the remaining sentinels may take after a majority has answered."""
-_NAMED_SECONDS = 0.5
-"""How long connecting to the primary that sentinels name may take. It is short: the server may be down, and another one
-about to be promoted."""
+_NAMED_SHARE = 1 / 3
+"""How long connecting to the primary that sentinels name may take, as a share of the time after which they consider a
+server to be down. It is short: the server may be down, and another one about to be promoted."""
 LAG_SECONDS = 3
 """Replicas acknowledge once a second; one that has not done so for longer than this does not count."""
 
@@ -55,7 +55,7 @@ class Primary:
     @property
     def connect_seconds(self) -> float:
         """How long a connection may take."""
-        return min(_NAMED_SECONDS, CONNECT_SECONDS) if self.down_after else CONNECT_SECONDS
+        return min(self.down_after * _NAMED_SHARE, CONNECT_SECONDS) if self.down_after else CONNECT_SECONDS
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +67,8 @@ class Replication:
     """Changes with each promotion."""
     replicas: int
     """Number of connected replicas that acknowledged something within `LAG_SECONDS`."""
+    has_minimum: bool = False
+    """Whether the server refuses writes without a replica (`min-replicas-to-write`)."""
 
     @classmethod
     def parse(cls, text: bytes) -> "Replication":
@@ -79,11 +81,16 @@ class Replication:
                 if name.startswith("slave") and name[5:].isdigit()
             ]
             good = [each for each in replicas if each["state"] == "online" and 0 <= int(each["lag"]) <= LAG_SECONDS]
-            return cls(fields["role"] == "master", fields["master_replid"], len(good))
+            has_minimum = "min_slaves_good_slaves" in fields
+            return cls(fields["role"] == "master", fields["master_replid"], len(good), has_minimum)
         except (LookupError, ValueError) as error:
             raise StoreUnavailableError(
                 f"Redis is unavailable: its reply to INFO replication has no valid field {error}"
             ) from error
+
+    def required(self, address: Address) -> int:
+        """Return how many replicas must have a write before it is acknowledged. Args: address: of this server."""
+        return int(self.has_minimum) if address.asks_for_replicas else address.replicas
 
 
 async def find_primary(where: Address, name: str) -> Primary:

@@ -28,6 +28,11 @@ _QUESTION_SECONDS, _ANSWER_SECONDS = 1.0, 5.0
 """Upper limits of both, which are used without sentinels."""
 
 
+def question_seconds(down_after: float) -> float:
+    """Return the interval at which the primary is polled."""
+    return min(down_after * _QUESTION_SHARE, _QUESTION_SECONDS) or _QUESTION_SECONDS
+
+
 def answer_seconds(down_after: float) -> float:
     """Return how long the primary may reply nothing while a command waits."""
     return min(down_after * _ANSWER_SHARE, _ANSWER_SECONDS) if down_after else _ANSWER_SECONDS
@@ -38,7 +43,7 @@ class Session:
 
     def __init__(self, address: Address, epoch: str, commands: RedisConnection, primary: Primary) -> None:
         self.address, self.epoch, self.commands, self.primary = address, epoch, commands, primary
-        self._question_seconds = min(primary.down_after * _QUESTION_SHARE, _QUESTION_SECONDS) or _QUESTION_SECONDS
+        self._question_seconds = question_seconds(primary.down_after)
         self._connections = [commands]
         self._writes: AcknowledgedWrites | None = None
         self._opening_writes = asyncio.Lock()
@@ -94,12 +99,17 @@ class Session:
 def problem_of(replication: Replication, address: Address, epoch: str) -> str:
     """Return why a server must not be used as the primary of an epoch; empty if it may.
 
-    Args: epoch: empty for any epoch.
+    Args:
+        address: with the number of replicas that the epoch began with.
+        epoch: empty for any epoch.
     """
+    required = replication.required(address)
     if not replication.is_primary:
         return f"{address} is not the primary"
     if epoch and replication.replication_id != epoch:
         return f"{address} became the primary again"
-    if replication.replicas < address.replicas:
-        return f"{address} has {replication.replicas} of {address.replicas} replicas"
+    if epoch and required != address.replicas:
+        return f"{address} requires {required} replicas now, not {address.replicas}"
+    if replication.replicas < required:
+        return f"{address} has {replication.replicas} of {required} replicas"
     return ""

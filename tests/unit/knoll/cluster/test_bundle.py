@@ -39,6 +39,37 @@ def test_a_machine_that_joins_gets_the_shared_settings_and_its_own() -> None:
     assert settings["COMPOSE_FILE"].split(":") == ["compose.yaml", "compose.cluster.yaml", "compose.node.yaml"]
 
 
+def test_a_manager_has_the_files_of_the_first_machine() -> None:
+    settings = bundle.node_settings(BUNDLE, "n2", "192.0.2.2") | bundle.manager_settings(2, "uid")
+    first = bundle.first_settings("n1", "192.0.2.1", {})
+    assert settings["COMPOSE_FILE"] == f"{first['COMPOSE_FILE']}:compose.manager.yaml"
+    assert (settings["KNOLL_MANAGER_SLOT"], settings["KNOLL_MANAGER_ID"], settings["KNOLL_NODE_LEADS"]) == (
+        "2", "uid", "true",
+    )  # fmt: skip
+    assert bundle.is_manager(settings)
+    assert bundle.is_manager(first)
+    assert not bundle.is_manager(bundle.node_settings(BUNDLE, "n3", "192.0.2.3"))
+    assert not bundle.is_manager({})
+
+
+def test_a_machine_that_joins_again_keeps_its_role() -> None:
+    worker = bundle.node_settings(BUNDLE, "n2", "192.0.2.2")
+    manager = worker | bundle.manager_settings(2, "uid")
+    for role, before in ((False, {}), (True, {}), (False, worker), (True, manager)):
+        assert list(bundle.role_problems(role, before)) == []
+    (problem,) = bundle.role_problems(False, manager)
+    assert "--manager" in problem
+    (problem,) = bundle.role_problems(True, worker)
+    assert "node leave" in problem
+
+
+def test_the_command_for_managers_says_so_to_the_new_machine() -> None:
+    scripts = [
+        bundle.script("https://192.0.2.1:8444", "p", "knoll", "/etc/knoll", {}, manager=each) for each in (False, True)
+    ]
+    assert [" --manager " in text for text in scripts] == [False, True]
+
+
 def test_the_first_machine_keeps_an_address_that_was_chosen() -> None:
     chosen = bundle.first_settings("n1", "192.0.2.1", {"KNOLL_BIND": "192.0.2.9", "KNOLL_GATEWAY_ADDRESS": "192.0.2.8"})
     assert (chosen["KNOLL_BIND"], chosen["KNOLL_GATEWAY_ADDRESS"]) == ("192.0.2.9", "192.0.2.8")

@@ -115,6 +115,8 @@ def test_sentinels_have_a_login_of_their_own(options: str, login: tuple[str, ...
         ("redis://redis/0", 0, False),
         ("redis://redis/0?replicas=0", 0, False),
         ("redis://redis/0?replicas=1", 1, True),
+        ("redis://redis/0?replicas=auto", 0, True),
+        ("redis+sentinel://one/0?master=knoll&replicas=auto", 0, True),
         ("redis+sentinel://one/0?master=knoll", 1, True),
         ("redis+sentinel://one/0?master=knoll&replicas=0", 0, True),
     ],

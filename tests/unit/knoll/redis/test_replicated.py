@@ -8,10 +8,10 @@ import pytest
 from knoll.redis import keys
 from knoll.redis.address import Address
 from knoll.redis.fence import Fence
-from knoll.redis.replicated.client import named_by, warning
 from knoll.redis.replicated.discovery import Primary, Replication, doubt_about, newest
 from knoll.redis.replicated.inspection import replicas_in, replication_problems, sentinel_problems
 from knoll.redis.replicated.scripts import additions, epoch_form
+from knoll.redis.replicated.sentinels import named_by, warning
 from knoll.redis.replicated.session import answer_seconds, problem_of
 from knoll.redis.single_client import Script
 from knoll.values.errors import StoreUnavailableError
@@ -31,6 +31,32 @@ ID = "8371b4fb1155b71f4a04d3e1bc3e18c4a990aeeb"
 
 def test_only_replicas_that_acknowledge_count() -> None:
     assert Replication.parse(INFO) == Replication(is_primary=True, replication_id=ID, replicas=1)
+
+
+def test_a_server_says_whether_a_write_needs_a_replica() -> None:
+    requiring = INFO.replace(b"master_failover", b"min_slaves_good_slaves:1\r\nmaster_failover")
+    asking, fixed = Address(asks_for_replicas=True), Address(replicas=2)
+    assert [Replication.parse(text).required(asking) for text in (INFO, requiring)] == [0, 1]
+    assert [Replication.parse(text).required(fixed) for text in (INFO, requiring)] == [2, 2]
+
+
+@pytest.mark.parametrize(
+    ("before", "has_minimum", "replicas", "problem"),
+    [
+        (0, False, 0, ""),
+        (0, True, 2, "requires 1 replicas now, not 0"),
+        (1, True, 1, ""),
+        (1, True, 0, "has 0 of 1 replicas"),
+        (1, False, 2, "requires 0 replicas now, not 1"),
+    ],
+)
+def test_a_session_ends_when_its_server_requires_another_number_of_replicas(
+    before: int, has_minimum: bool, replicas: int, problem: str
+) -> None:
+    address = Address("10.0.0.1", replicas=before, asks_for_replicas=True)
+    reason = problem_of(Replication(True, ID, replicas, has_minimum), address, ID)
+    assert problem in reason
+    assert bool(reason) is bool(problem)
 
 
 @pytest.mark.parametrize(

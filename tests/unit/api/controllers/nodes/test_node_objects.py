@@ -79,3 +79,15 @@ def test_what_users_changed_is_kept() -> None:
 
 def test_without_entry_and_object_there_is_nothing() -> None:
     assert node_objects.node(None, None, NOON) is None
+
+
+def test_a_manager_has_the_role_control_plane_as_long_as_it_is_one() -> None:
+    label = "node-role.kubernetes.io/control-plane"
+    manager = msgspec.structs.replace(ENTRY, labels={label: ""})
+    worker = msgspec.structs.replace(ENTRY, labels={})
+    labelled = node_objects.node(manager, {**created(), "metadata": {"name": "n1", "labels": {"own": "x"}}}, NOON)
+    assert labelled is not None
+    assert labelled["metadata"]["labels"] == {"own": "x", label: ""}
+    # A machine that does not report keeps its role.
+    assert (node_objects.node(None, labelled, NOON) or {})["metadata"]["labels"] == {"own": "x", label: ""}
+    assert (node_objects.node(worker, labelled, NOON) or {})["metadata"]["labels"] == {"own": "x"}
