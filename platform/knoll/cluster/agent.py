@@ -6,7 +6,6 @@
 import asyncio
 import contextlib
 import re
-import signal
 import ssl
 import sys
 from collections.abc import Awaitable, Iterator, Mapping
@@ -20,6 +19,7 @@ from knoll.cluster.forwarder import Egress, Ingress, Remote
 from knoll.cluster.node_folder import NodeFolder, NodeFolderError, accepted_protocols, protocol
 from knoll.process import logs
 from knoll.process.settings import AgentSettings
+from knoll.process.until_stopped import until_stopped
 from knoll.values.errors import KnollError
 from knoll.values.json import Json
 
@@ -172,22 +172,11 @@ class Agent:
             log.warning(event, error=str(error))
 
 
-async def serve(settings: AgentSettings) -> None:
-    """Run until SIGTERM or SIGINT."""
-    agent = Agent(settings)
-    work = asyncio.create_task(agent.run())
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, work.cancel)
-    with contextlib.suppress(asyncio.CancelledError):
-        await work
-
-
 def main() -> None:
     settings = AgentSettings.or_exit()
     logs.set_up(settings.log_level, settings.log_format, "agent")
     try:
-        asyncio.run(serve(settings))
+        asyncio.run(until_stopped(Agent(settings).run()))
     except (KnollError, OSError) as error:
         sys.exit(f"agent: {error}")
 

@@ -7,7 +7,6 @@ another server may replace it.
 
 import asyncio
 import contextlib
-import signal
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -22,6 +21,7 @@ from knoll.cluster.managers import PRIMARY_PORT, Manager
 from knoll.cluster.node_folder import NodeFolder, NodeFolderError, protocol
 from knoll.process import logs
 from knoll.process.settings import AgentSettings
+from knoll.process.until_stopped import until_stopped
 from knoll.redis.address import Address
 from knoll.redis.replicated.discovery import Primary
 from knoll.redis.replicated.following import PrimaryFollower
@@ -188,21 +188,11 @@ def _here(where: Address, host: str, primary: Primary) -> Address:
     return where.at(host, primary.port)
 
 
-async def serve(settings: AgentSettings) -> None:
-    """Run until SIGTERM or SIGINT."""
-    work = asyncio.create_task(RedisForwarder(settings).run())
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, work.cancel)
-    with contextlib.suppress(asyncio.CancelledError):
-        await work
-
-
 def main() -> None:
     settings = AgentSettings.or_exit()
     logs.set_up(settings.log_level, settings.log_format, "redis-forwarder")
     try:
-        asyncio.run(serve(settings))
+        asyncio.run(until_stopped(RedisForwarder(settings).run()))
     except (KnollError, OSError) as error:
         sys.exit(f"redis-forwarder: {error}")
 

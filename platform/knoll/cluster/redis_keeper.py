@@ -5,7 +5,6 @@
 
 import asyncio
 import contextlib
-import signal
 import sys
 from typing import Any
 
@@ -20,6 +19,7 @@ from knoll.cluster.node_folder import NodeFolder, NodeFolderError, protocol
 from knoll.cluster.redis_group import SentinelState, ServerState, Step
 from knoll.process import logs
 from knoll.process.settings import AgentSettings
+from knoll.process.until_stopped import until_stopped
 from knoll.redis.address import Address
 from knoll.redis.connection import RedisConnection, open_connection, packed
 from knoll.redis.replicated.discovery import Replication, named_fields
@@ -129,21 +129,11 @@ async def _require_replica(connection: RedisConnection) -> None:
     await all_replies([connection.submit(packed(*command)) for command in commands])
 
 
-async def serve(settings: AgentSettings) -> None:
-    """Run until SIGTERM or SIGINT."""
-    work = asyncio.create_task(RedisKeeper(settings).run())
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, work.cancel)
-    with contextlib.suppress(asyncio.CancelledError):
-        await work
-
-
 def main() -> None:
     settings = AgentSettings.or_exit()
     logs.set_up(settings.log_level, settings.log_format, "redis-keeper")
     try:
-        asyncio.run(serve(settings))
+        asyncio.run(until_stopped(RedisKeeper(settings).run()))
     except (KnollError, NodeFolderError, ValueError) as error:
         sys.exit(f"redis-keeper: {error}")
 
