@@ -9,6 +9,8 @@ from autoscaler.placement.swarm.membership import member
 from tests.machines import SITE, Machines, Site, machines
 from tests.waiting import eventually
 
+SWARM_SECONDS = 120
+"""A machine that is promoted soon after it was demoted becomes a manager after half a minute."""
 pytestmark = [pytest.mark.docker, pytest.mark.machines]
 
 
@@ -30,11 +32,11 @@ async def test_a_machine_that_is_demoted_and_promoted_knows_it(
         assert own.may_place
         swarm_lab[1].docker("node", "demote", "n3")
         try:
-            await asyncio.wait_for(own.until(lambda: not own.may_place), 30)
+            await asyncio.wait_for(own.until(lambda: not own.may_place), SWARM_SECONDS)
             assert own.id
         finally:
             swarm_lab[1].docker("node", "promote", "n3")
-        await asyncio.wait_for(own.until(lambda: own.may_place), 30)
+        await asyncio.wait_for(own.until(lambda: own.may_place), SWARM_SECONDS)
 
 
 async def test_an_image_that_was_removed_is_loaded_again(swarm_lab: Machines, monkeypatch: pytest.MonkeyPatch) -> None:
