@@ -88,6 +88,11 @@ class MachineClient:
                     writer.transport.abort()
             await asyncio.sleep(0.001)
 
+    async def has_places(self) -> bool:
+        """Return whether Swarm has placed more than one reservation here: those made ahead are spread by then."""
+        filters: dict[str, str | int] = {"filters": '{"label":["com.docker.swarm.service.name"]}'}
+        return len(await self.engine.get("/containers/json", filters)) > 1
+
     async def instances(self, service: Service) -> tuple[list[str], list[str]]:
         """Return the app containers of a Service here: those that run, and those that are armed."""
         return await asyncio.to_thread(self._instances, service)
@@ -196,4 +201,6 @@ async def platform(lab: Machines, **settings: str) -> AsyncIterator[ClusterClien
                 nodes.append(MachineClient(machine, threads.enter_context(client_in(machine.namespace)), engine))
             socket = aiohttp.UnixConnector(str(of_machines.nodes[1].folder / "api.sock"))
             session = await stack.enter_async_context(aiohttp.ClientSession("http://localhost", connector=socket))
+            for node in nodes:
+                await until(node.has_places)
             yield ClusterClient(nodes, Platform(session, "", ""))
